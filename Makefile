@@ -1,0 +1,163 @@
+# Everything one does with this repository. `make help` lists it.
+#
+# Needs Python >= 3.10 with venv, a C compiler and make; the rest is installed into .venv, or
+# with apt where that is possible. PYTHON=python3.12 chooses another Python for .venv.
+# Targets can be run alone and again: what is done is not done twice, see the stamps.
+
+PYTHON ?= python3
+# Where `make serve` listens.
+ADDRESS ?= 127.0.0.1:8000
+export ADDRESS
+# 1: compiler warnings are errors.
+PMC_WERROR ?=
+export PMC_WERROR
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+VENV6 := .venv-django6
+WHEELS := build/wheel$(if $(PMC_WERROR),-strict)
+REPORTS := build/test
+STEPS := $(PYTHON) tools/run_steps.py
+PIP_QUIET := --quiet --disable-pip-version-check
+# cmake and ninja come from .venv.
+WITH_TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+PACKAGE_SOURCES := pyproject.toml README.md $(shell find native pmemcache integrations -type f \
+	-not -path '*/__pycache__/*' -not -path 'native/tests/*' -not -path 'native/bench/*')
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help format demo test serve lint clean venv install sample dev redis headers browser \
+	lint-c lint-python types ctest ctest-plain ctest-asan ctest-tsan ctest-faults test-core \
+	test-django test-django6 test-sample test-compare test-packaging run-demo run-serve
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
+
+# The commands of the README.
+
+demo: ## the sample site under real workers, side by side with Redis: build/demo/report.html
+	@$(STEPS) --setup headers venv install sample redis --then run-demo
+
+test: ## every test, as continuous integration runs them
+	@$(STEPS) --reports $(REPORTS) --setup headers venv install dev redis browser \
+		--then lint-python types lint-c ctest-plain ctest-asan ctest-tsan ctest-faults \
+		test-core test-django test-django6 test-sample test-compare test-packaging
+
+serve: ## the sample site in a browser
+	@$(STEPS) --setup headers venv install sample --then run-serve
+
+clean: ## remove all that make has made
+	rm -rf build dist $(VENV) $(VENV6) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# Setting up. A stamp per step, in the environment it is about.
+
+headers: ## the C compiler and the headers of Python
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "$(PYTHON) is older than Python 3.10: make PYTHON=/path/to/python3"; exit 1; }
+	@tools/peers.sh compiler
+	@PYTHON=$(PYTHON) tools/peers.sh python-headers
+
+venv: $(STAMPS)/venv ## .venv, a virtual environment
+install: $(STAMPS)/package ## build pmemcache and install it into .venv (at first a few seconds)
+sample: $(STAMPS)/sample ## what the sample site and the comparison need (at first half a minute)
+dev: $(STAMPS)/dev ## what tests and linters need (at first half a minute)
+
+$(STAMPS)/venv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(PIP_QUIET) --upgrade pip
+	@mkdir -p $(STAMPS) && touch $@
+
+$(WHEELS)/stamp: $(PACKAGE_SOURCES) | $(STAMPS)/venv
+	@rm -rf $(WHEELS)
+	$(BIN)/python -m pip wheel $(PIP_QUIET) --no-deps --wheel-dir $(WHEELS) \
+		$(if $(PMC_WERROR),-Ccmake.define.PMC_WERROR=ON) .
+	@touch $@
+
+$(STAMPS)/package: $(WHEELS)/stamp
+	$(BIN)/python -m pip install $(PIP_QUIET) --force-reinstall --no-deps $(WHEELS)/*.whl
+	$(BIN)/python -m pip install $(PIP_QUIET) $(WHEELS)/*.whl
+	@touch $@
+
+# The wheel, not the name: the extras come from what was just built.
+$(STAMPS)/sample $(STAMPS)/dev: pyproject.toml | $(STAMPS)/package
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet "$$(echo $(WHEELS)/*.whl)[$(@F)]"
+	@touch $@
+
+redis: ## redis-server, with apt where that is possible
+	@tools/peers.sh redis-server
+
+browser: ## chromium, with apt where that is possible
+	@tools/peers.sh chromium
+
+# The parts of demo and serve.
+
+run-demo: ## the comparison
+	cd sample_project && ../$(BIN)/python -m compare --output ../build/demo
+
+run-serve: ## the site
+	cd sample_project && ../$(BIN)/python manage.py load_places
+	@echo "The sample site is at http://$(ADDRESS)/ until you press Ctrl-C."
+	cd sample_project && ../$(BIN)/gunicorn config.wsgi --workers 4 --bind $(ADDRESS)
+
+# The parts of test. Each can be run alone once `make dev` has been. Django has one configuration
+# per process, so the folders that set one up are run apart.
+
+lint: ## ruff, mypy strict, clang-format, import directions
+	@$(STEPS) --setup headers venv install dev --then lint-python types lint-c
+
+lint-python: ## ruff, its formatter, and the directions of imports and includes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest -q tests/architecture
+
+# From another folder, so that mypy sees the installed package and not the source tree.
+types: ## mypy, strict
+	@mkdir -p build
+	cd build && ../$(BIN)/mypy --config-file ../pyproject.toml --package pmemcache
+	$(BIN)/mypy tools
+	cd sample_project && ../$(BIN)/mypy
+
+lint-c: ## clang-format
+	find native -name '*.[ch]' -not -name '*.cdef.h' -print0 \
+		| xargs -0 $(BIN)/clang-format --dry-run -Werror
+
+format: ## rewrite Python and C as the linters want them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	find native -name "*.[ch]" -not -name "*.cdef.h" -exec $(BIN)/clang-format -i {} +
+
+ctest: ctest-plain ctest-asan ctest-tsan ctest-faults ## the engine's tests in every build
+
+ctest-plain: ## the engine's tests
+ctest-asan: ## the same under AddressSanitizer and UndefinedBehaviorSanitizer
+ctest-tsan: ## the same under ThreadSanitizer
+ctest-faults: ## the same with faults compiled in, and the kill storm
+
+ctest-plain ctest-asan ctest-tsan ctest-faults: ctest-%:
+	@mkdir -p $(REPORTS)
+	cd native && $(WITH_TOOLS) cmake --preset $* -DPMC_WERROR=$(or $(PMC_WERROR),0) >/dev/null
+	cd native && $(WITH_TOOLS) cmake --build --preset $*
+	cd native && $(WITH_TOOLS) ctest --preset $* --output-junit $(CURDIR)/$(REPORTS)/$@.xml
+
+PYTEST = $(BIN)/pytest --junitxml=$(REPORTS)/$@.xml
+
+test-core: ## the package: pool, binding, serializers, processes
+	$(PYTEST) tests --ignore=tests/django --ignore=tests/sample_project \
+		--ignore=tests/compare --ignore=tests/packaging
+
+test-django: ## the Django backend and Django's own cache suite, Django 5.2
+	$(PYTEST) tests/django
+
+test-django6: $(WHEELS)/stamp ## the same with the newest Django 6, where Python >= 3.12 is
+	@REPORT=$(REPORTS)/$@.xml tools/django6.sh $(VENV6) $(WHEELS)/*.whl tests/django
+
+test-sample: ## the sample site, in a headless browser too
+	$(PYTEST) tests/sample_project
+
+test-compare: ## the comparison's own parts
+	$(PYTEST) tests/compare
+
+test-packaging: ## wheel, editable install and a wheel from the sdist, each in a fresh environment
+	$(PYTEST) tests/packaging

@@ -1,0 +1,1 @@
+"""Adapters of pmemcache to frameworks; each imports its framework, nothing here imports another."""

@@ -1,0 +1,108 @@
+"""What `LOCATION` and `OPTIONS` of one entry of `CACHES` ask for."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.crypto import salted_hmac
+
+from pmemcache import config
+from pmemcache.config import PoolOptions
+from pmemcache.errors import ConfigurationError
+from pmemcache.pool import Pool
+
+DEFAULT_SIZE: Final = "64MiB"
+
+_POOL_OPTIONS: Final = frozenset(field.name for field in fields(PoolOptions)) - {"size_bytes"}
+# What Django's own backends take; PmemCache reads them itself.
+_CULL_OPTIONS: Final = frozenset({"MAX_ENTRIES", "CULL_FREQUENCY"})
+_KNOWN_OPTIONS: Final = sorted({"size", "hot_size"} | _POOL_OPTIONS | _CULL_OPTIONS)
+
+
+@dataclass(frozen=True)
+class PoolRequest:
+    """The pool that settings ask for; aliases with equal requests share one."""
+
+    path: str
+    """The pool's file, absolute."""
+    pool: PoolOptions
+    hot_bytes: int
+    """Reserved for the tier in each process's own memory: checked, and not used yet."""
+
+    @classmethod
+    def from_settings(cls, location: Any, options: dict[str, Any]) -> PoolRequest:
+        """Return the request of one entry of `CACHES`.
+
+        Args:
+            location: `LOCATION`: a file, or a directory for it; empty is the project's own pool in
+                shared memory.
+            options: `OPTIONS`.
+
+        Raises:
+            ImproperlyConfigured: An option is unknown or out of its range, or there is no such
+                directory.
+        """
+        for name in options:
+            if name not in _KNOWN_OPTIONS:
+                raise ImproperlyConfigured(_unknown_option(name))
+        try:
+            return cls(
+                path=config.resolve_path(location or _default_location()),
+                pool=_pool_options(options),
+                hot_bytes=_hot_bytes(options.get("hot_size", 0)),
+            )
+        except (ConfigurationError, TypeError, OSError) as error:
+            message = f"CACHES entry with LOCATION {location!r}: {error}"
+            raise ImproperlyConfigured(message) from error
+
+    def open(self) -> Pool:
+        """Attach to the pool, creating it if need be.
+
+        Raises:
+            PmemCacheError: The errors of `pmemcache.Pool`.
+        """
+        options = {name: getattr(self.pool, name) for name in _POOL_OPTIONS}
+        return Pool(self.path, self.pool.size_bytes, **options)
+
+    def differences(self, other: PoolRequest) -> str:
+        """Return in words what *other* asks for otherwise."""
+        pool = self.pool.differences(other.pool)
+        hot = [f"hot_size={self.hot_bytes} instead of {other.hot_bytes}"]
+        return ", ".join(pool + (hot if self.hot_bytes != other.hot_bytes else []))
+
+
+def _pool_options(options: dict[str, Any]) -> PoolOptions:
+    given = {name: value for name, value in options.items() if name in _POOL_OPTIONS}
+    size = options.get("size", DEFAULT_SIZE)
+    size_bytes = None if size is None else config.parse_size(size)
+    return replace(PoolOptions(size_bytes=size_bytes), **given)
+
+
+def _hot_bytes(size: int | str) -> int:
+    return 0 if size in (0, "0") else config.parse_size(size)
+
+
+def _default_location() -> str:
+    """Return the path of this project's pool in shared memory.
+
+    Two projects of one user are told apart by their secret keys, or one could be served what the
+    other has stored.
+    """
+    path = config.default_path()
+    if os.environ.get("PMEMCACHE_PATH") or not settings.configured:
+        return str(path)
+    project = salted_hmac("pmemcache.integrations.django", "", algorithm="sha256").hexdigest()[:16]
+    return str(path.with_name(f"django-{project}.pool"))
+
+
+def _unknown_option(name: str) -> str:
+    close = difflib.get_close_matches(name, _KNOWN_OPTIONS, n=1)
+    if not close:
+        close = [known for known in _KNOWN_OPTIONS if known.lower() == name.lower()]
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(_KNOWN_OPTIONS)}."
+    return f"CACHES has the unknown option {name!r} in OPTIONS of a PmemCache: {hint}"

@@ -1,0 +1,181 @@
+"""One pool per `LOCATION` and process, whatever number of backend objects stand before it.
+
+Django makes a backend object for every thread and every asyncio task, and closes it after every
+request. So the objects own nothing: they meet here, at a `SharedPool`, which opens its pool on the
+first use and keeps it until the process ends. A child made by fork goes on with what it inherits.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from pmemcache.errors import ConfigurationError, PmemCacheError, PoolClosedError
+from pmemcache.integrations.django.options import PoolRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pmemcache.pool import Pool
+
+logger: Final = logging.getLogger("pmemcache.django")
+
+# What a pool raises when it cannot serve: the backend answers with a miss.
+FAILURES: Final = (PmemCacheError, OSError)
+
+_RETRY_OPEN_SECONDS: Final = 5.0
+_LOG_INTERVAL_SECONDS: Final = 60.0
+
+
+class FailureLog:
+    """Logs failures, at most one line per operation and kind of error in a minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start with nothing reported; *clock* counts seconds."""
+        self._clock = clock
+        self._silent_until: dict[tuple[str, type[BaseException]], float] = {}
+        self._silenced: dict[tuple[str, type[BaseException]], int] = {}
+
+    def report(self, operation: str, error: BaseException) -> None:
+        """Log that *operation* failed with *error*, or count it until the minute is over."""
+        kind = (operation, type(error))
+        now = self._clock()
+        if now < self._silent_until.get(kind, now):
+            self._silenced[kind] = self._silenced.get(kind, 0) + 1
+            return
+        self._silent_until[kind] = now + _LOG_INTERVAL_SECONDS
+        logger.warning(
+            "cache %s failed and was answered as a miss: %s (%d like it since the last such line)",
+            operation,
+            error,
+            self._silenced.pop(kind, 0),
+        )
+
+
+class SharedPool:
+    """The pool of one `LOCATION` in this process, opened when it is first needed."""
+
+    def __init__(self, request: PoolRequest, clock: Callable[[], float] = time.monotonic) -> None:
+        """Remember what to open; nothing is opened yet. *clock* counts seconds."""
+        self.request = request
+        self.log = FailureLog(clock)
+        self._clock = clock
+        self._pool: Pool | None = None
+        self._failure: Exception | None = None
+        self._retry_at = 0.0
+
+    def pool(self) -> Pool:
+        """Return the open pool.
+
+        An attempt that failed is not repeated for five seconds, so that a broken pool costs the
+        requests meanwhile nothing.
+
+        Raises:
+            ImproperlyConfigured: The settings ask for a pool that cannot be.
+            PmemCacheError, OSError: The pool cannot be opened now.
+        """
+        pool = self._pool
+        return self._open() if pool is None else pool
+
+    def failed(self, operation: str, error: BaseException) -> None:
+        """Log that *operation* failed; a pool that somebody closed is opened anew next time."""
+        if isinstance(error, PoolClosedError):
+            self._pool = None
+        self.log.report(operation, error)
+
+    def close(self) -> None:
+        """Let go of the pool; the next use opens it again."""
+        with _opening:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    def _open(self) -> Pool:
+        with _opening:
+            if self._pool is None:
+                self._pool = self._open_locked()
+            return self._pool
+
+    def _open_locked(self) -> Pool:
+        if self._failure is not None and self._clock() < self._retry_at:
+            raise self._failure
+        try:
+            pool = self.request.open()
+        except ConfigurationError as error:
+            raise ImproperlyConfigured(str(error)) from error
+        except FAILURES as error:
+            self._failure = error
+            self._retry_at = self._clock() + _RETRY_OPEN_SECONDS
+            raise
+        self._failure = None
+        logger.debug("opened the pool %s", self.request.path)
+        return pool
+
+
+_opening = threading.Lock()
+_shared_pools: dict[str, SharedPool] = {}
+
+
+def _renew_lock() -> None:
+    """Give a forked child a lock of its own: a thread of the parent may have held the old one."""
+    global _opening  # noqa: PLW0603 - one lock for the process
+    _opening = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+def shared_pool(location: Any, options: Mapping[str, Any]) -> SharedPool:
+    """Return the pool of *location*, the same for every caller in this process.
+
+    Makes no system call but the first time.
+
+    Args:
+        location: `LOCATION` as the settings have it.
+        options: `OPTIONS`.
+
+    Raises:
+        ImproperlyConfigured: An option is unknown or out of its range, or the same location was
+            asked for with other options.
+    """
+    try:
+        return _shared_pool(location, tuple(options.items()))
+    except TypeError:  # a list has no hash
+        message = (
+            f"CACHES entry with LOCATION {location!r} and OPTIONS {options!r}: LOCATION is a path, "
+            "and an option is a str, a number, True or False"
+        )
+        raise ImproperlyConfigured(message) from None
+
+
+@functools.cache
+def _shared_pool(location: Any, options: tuple[tuple[str, Any], ...]) -> SharedPool:
+    request = PoolRequest.from_settings(location, dict(options))
+    shared = _shared_pools.setdefault(request.path, SharedPool(request))
+    if shared.request != request:
+        message = (
+            f"two entries of CACHES share the pool {request.path} but ask for different OPTIONS: "
+            f"{request.differences(shared.request)}. Give both the same, or another LOCATION."
+        )
+        raise ImproperlyConfigured(message)
+    if request.hot_bytes:
+        logger.debug("hot_size is checked but not used by this version of pmemcache")
+    return shared
+
+
+def forget_pools(*, setting: str, **_: Any) -> None:
+    """Close all pools when a test overrides `CACHES`, as Django itself drops its backends then."""
+    if setting == "CACHES":
+        _shared_pool.cache_clear()
+        while _shared_pools:
+            _shared_pools.popitem()[1].close()
+
+
+setting_changed.connect(forget_pools)

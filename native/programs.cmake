@@ -1,0 +1,50 @@
+# Tests, the kill storm and the benchmarks of the engine: one program per file, no Python needed.
+#
+# tests/test_*.c     run by ctest in every build
+# tests/storm/*.c    run by ctest where faults are compiled in (label "storm")
+# bench/*.c          built, run by hand
+file(GLOB test_sources CONFIGURE_DEPENDS tests/test_*.c)
+file(GLOB storm_sources CONFIGURE_DEPENDS tests/storm/*.c)
+file(GLOB bench_sources CONFIGURE_DEPENDS bench/*.c)
+
+# ThreadSanitizer of older compilers cannot live with today's address space randomisation, which some
+# containers in turn do not let a process switch off.
+set(launcher)
+if(PMC_SANITIZE STREQUAL "thread")
+  set(fixed_addresses setarch ${CMAKE_HOST_SYSTEM_PROCESSOR} --addr-no-randomize)
+  execute_process(COMMAND ${fixed_addresses} true RESULT_VARIABLE refused ERROR_QUIET)
+  if(refused EQUAL 0)
+    set(launcher ${fixed_addresses})
+  endif()
+endif()
+
+function(pmc_add_program source)
+  get_filename_component(name "${source}" NAME_WE)
+  add_executable(${name} "${source}")
+  target_include_directories(${name} PRIVATE src tests)
+  target_link_libraries(${name} PRIVATE pmemcache pmemcache_warnings)
+endfunction()
+
+function(pmc_add_test source label timeout_seconds)
+  pmc_add_program("${source}")
+  get_filename_component(name "${source}" NAME_WE)
+  add_test(NAME ${name} COMMAND ${launcher} $<TARGET_FILE:${name}>)
+  set_tests_properties(
+    ${name}
+    PROPERTIES LABELS ${label}
+               TIMEOUT ${timeout_seconds}
+               ENVIRONMENT
+               "ASAN_OPTIONS=detect_stack_use_after_return=1;UBSAN_OPTIONS=print_stacktrace=1")
+endfunction()
+
+foreach(source IN LISTS test_sources)
+  pmc_add_test("${source}" unit 120)
+endforeach()
+if(PMC_FAULTS)
+  foreach(source IN LISTS storm_sources)
+    pmc_add_test("${source}" storm 300)
+  endforeach()
+endif()
+foreach(source IN LISTS bench_sources)
+  pmc_add_program("${source}")
+endforeach()

@@ -1,0 +1,73 @@
+/*
+ * Extents: the shard's heap as a row of entries and holes.
+ *
+ * Owns the heads of holes, before_blocks of every extent, the bins and
+ * free_blocks. All functions need the shard lock. Holes are kept in bins by
+ * size (exact up to 32 blocks, then eight bins a doubling) and are merged with
+ * their neighbours at once.
+ *
+ * The heap's bytes are input: an extent whose head contradicts its neighbours
+ * is reported as PMC_EDAMAGED, and the caller rebuilds from the index.
+ */
+#ifndef PMC_ALLOC_H
+#define PMC_ALLOC_H
+
+#include "layout.h"
+
+/* No extents, no memory. */
+void alloc_format_locked(struct shard *shard);
+
+/*
+ * Take an extent of want_blocks, by good fit, and set *offset_out. Its head is
+ * not written but for before_blocks: the caller writes an entry there, or gives
+ * it back with alloc_free_locked(). PMC_OK, PMC_DROPPED (no hole is large
+ * enough) or PMC_EDAMAGED.
+ */
+enum pmc_status alloc_take_locked(struct shard *shard, uint32_t want_blocks,
+                                  uint32_t *offset_out);
+
+/* As alloc_take_locked(), never from [avoid_from, avoid_to). */
+enum pmc_status alloc_take_outside_locked(struct shard *shard,
+                                          uint32_t want_blocks,
+                                          uint32_t avoid_from, uint32_t avoid_to,
+                                          uint32_t *offset_out);
+
+/* Make the extent at offset a hole and merge it with its neighbours. */
+enum pmc_status alloc_free_locked(struct shard *shard, uint32_t offset,
+                                  uint32_t blocks);
+
+/* Add [limit_blocks, new_limit) to the heap as free space. */
+enum pmc_status alloc_grow_locked(struct shard *shard, uint32_t new_limit);
+
+/* The neighbours of an extent. False at the ends of the heap; a neighbour that
+ * makes no sense is an end too, with *damaged_out set. */
+bool alloc_before(const struct shard *shard, uint32_t offset,
+                  uint32_t *before_out, bool *damaged_out);
+bool alloc_after(const struct shard *shard, uint32_t offset, uint32_t blocks,
+                 uint32_t *after_out, bool *damaged_out);
+
+/* The hole that an extent would leave, merged with holes on both sides. */
+uint32_t alloc_hole_left_by(const struct shard *shard, uint32_t offset,
+                            uint32_t blocks, uint32_t *start_out);
+
+/* The first hole of the highest bin in use, or NO_OFFSET. */
+uint32_t alloc_large_hole(const struct shard *shard);
+
+/*
+ * Rebuilding: call begin, then entry for each entry in address order, then end.
+ * entry returns false for one that overlaps its predecessor or the limit.
+ */
+struct alloc_rebuild {
+    struct shard *shard;
+    uint32_t end;         /* where the last extent ends */
+    uint32_t last_blocks; /* blocks of the last extent */
+};
+void alloc_rebuild_begin(struct alloc_rebuild *rebuild, struct shard *shard);
+bool alloc_rebuild_entry(struct alloc_rebuild *rebuild, uint32_t offset,
+                         uint32_t blocks);
+void alloc_rebuild_end(struct alloc_rebuild *rebuild);
+
+/* The bin of holes of this size. Exposed for check.c. */
+uint32_t alloc_bin(uint32_t blocks);
+
+#endif

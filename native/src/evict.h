@@ -1,0 +1,57 @@
+/*
+ * The eviction policy: in what order entries give way. One struct of functions,
+ * one file per policy; all need the shard lock.
+ *
+ * A policy does not evict. It proposes candidates, oldest first, which stay in
+ * the cache until the shard takes one of them (which one, decides the room that
+ * it leaves), and it is told what became of every entry.
+ */
+#ifndef PMC_EVICT_H
+#define PMC_EVICT_H
+
+#include "layout.h"
+
+/* Queue numbers. */
+#define QUEUE_CANDIDATE 1u
+#define QUEUE_SMALL 2u
+#define QUEUE_MAIN 3u
+#define QUEUE_LRU_FIRST 4u
+#define LRU_CLASSES (QUEUES - QUEUE_LRU_FIRST)
+static_assert(QUEUES <= STATE_QUEUE + 1, "queue numbers fit the state byte");
+
+/* What a reader's hit stores in the heat byte. */
+enum evict_bump {
+    BUMP_COUNT, /* one more, at most HEAT_MAX */
+    BUMP_CLOCK, /* shard_header.lru_clock */
+};
+#define HEAT_MAX 3u
+
+/* The whole, for shard_header.small_share. */
+#define SHARE_UNIT (UINT64_C(1) << 32)
+
+struct evict_policy {
+    const char *name;
+    enum evict_bump bump;
+    /* Put a new entry into a queue. */
+    void (*admit)(struct shard *shard, uint32_t slot, uint64_t hash,
+                  uint32_t blocks);
+    /* Move the next victim to QUEUE_CANDIDATE and return it; NO_SLOT when no
+     * entry is left outside that queue. */
+    uint32_t (*propose)(struct shard *shard);
+    /* Has a candidate been used since it was proposed? Then it is put back. */
+    bool (*pardon)(struct shard *shard, uint32_t slot, uint32_t blocks);
+    /* The entry in slot is about to be evicted: remember what is worth it. */
+    void (*evicted)(struct shard *shard, uint32_t slot, uint64_t hash,
+                    uint32_t blocks);
+};
+
+extern const struct evict_policy evict_s3fifo;
+extern const struct evict_policy evict_lru;
+extern const struct evict_policy evict_none;
+
+const struct evict_policy *evict_policy_of(enum pmc_eviction eviction);
+
+/* The policy's state of an empty shard. */
+void evict_format_locked(struct shard *shard);
+
+#endif

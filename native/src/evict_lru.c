@@ -1,0 +1,138 @@
+/*
+ * Least recently used, to about a thirtieth of the capacity, without a write
+ * per hit.
+ *
+ * Time is a class number that advances whenever a fixed share of the capacity
+ * has been stored. A hit stores the class in the entry's heat byte (nothing when
+ * it is there already). There is one queue a class; an entry found at the head
+ * of the oldest queue whose heat names a younger class moves there instead of
+ * being evicted. So hits between two ticks are not told apart, and everything
+ * else is LRU.
+ */
+#include "evict.h"
+#include "queue.h"
+
+/* Ticks while one capacity is stored. Fewer than there are classes, so that the
+ * oldest class is empty before its number comes again. */
+#define TICKS_PER_CAPACITY 30u
+/* The heat of a candidate: no class, so that any hit shows. */
+#define NOT_USED_SINCE ((uint8_t)LRU_CLASSES)
+
+static uint32_t
+class_queue(uint32_t lru_class)
+{
+    return QUEUE_LRU_FIRST + lru_class % LRU_CLASSES;
+}
+
+/* Advance the clock when enough was stored and the next number is free. */
+static void
+tick(struct shard *shard, uint32_t blocks)
+{
+    struct shard_header *header = shard->header;
+    uint32_t next = (load_relaxed(&header->lru_clock) + 1) % LRU_CLASSES;
+
+    header->lru_blocks_since_tick += blocks;
+    if (header->lru_blocks_since_tick * TICKS_PER_CAPACITY <
+            load_relaxed(&header->limit_blocks) ||
+        header->queues[class_queue(next)].entries > 0)
+        return;
+    header->lru_blocks_since_tick = 0;
+    store_relaxed(&header->lru_clock, next);
+}
+
+static void
+push_as_used(struct shard *shard, uint32_t slot, uint32_t lru_class,
+             uint32_t blocks)
+{
+    queue_push_locked(shard, class_queue(lru_class), slot, blocks);
+}
+
+static void
+lru_admit(struct shard *shard, uint32_t slot, uint64_t hash, uint32_t blocks)
+{
+    uint32_t now;
+
+    (void)hash;
+    tick(shard, blocks);
+    now = load_relaxed(&shard->header->lru_clock);
+    store_relaxed(&slot_bucket(shard, slot)->heat[slot % BUCKET_SLOTS],
+                  (uint8_t)now);
+    push_as_used(shard, slot, now, blocks);
+}
+
+static uint32_t
+heat_of(const struct shard *shard, uint32_t slot)
+{
+    return load_relaxed(&slot_bucket(shard, slot)->heat[slot % BUCKET_SLOTS]);
+}
+
+/* The oldest class with entries, looking from the youngest's successor on. */
+static uint32_t
+oldest_slot(const struct shard *shard, uint32_t *class_out)
+{
+    uint32_t now = load_relaxed(&shard->header->lru_clock);
+
+    for (uint32_t age = 1; age <= LRU_CLASSES; age++) {
+        uint32_t lru_class = (now + age) % LRU_CLASSES;
+        uint32_t head = shard->header->queues[class_queue(lru_class)].head;
+
+        if (head != NO_SLOT) {
+            *class_out = lru_class;
+            return head;
+        }
+    }
+    return NO_SLOT;
+}
+
+static uint32_t
+lru_propose(struct shard *shard)
+{
+    uint32_t lru_class;
+    uint32_t slot;
+
+    while ((slot = oldest_slot(shard, &lru_class)) != NO_SLOT) {
+        uint32_t blocks = slot_blocks(shard, slot);
+        uint32_t used = heat_of(shard, slot) % LRU_CLASSES;
+
+        queue_remove_locked(shard, slot, blocks);
+        if (used != lru_class) {
+            push_as_used(shard, slot, used, blocks);
+            continue;
+        }
+        queue_push_locked(shard, QUEUE_CANDIDATE, slot, blocks);
+        store_relaxed(&slot_bucket(shard, slot)->heat[slot % BUCKET_SLOTS],
+                      NOT_USED_SINCE);
+        return slot;
+    }
+    return NO_SLOT;
+}
+
+static bool
+lru_pardon(struct shard *shard, uint32_t slot, uint32_t blocks)
+{
+    uint32_t used = heat_of(shard, slot);
+
+    if (used >= LRU_CLASSES)
+        return false;
+    queue_remove_locked(shard, slot, blocks);
+    push_as_used(shard, slot, used, blocks);
+    return true;
+}
+
+static void
+lru_evicted(struct shard *shard, uint32_t slot, uint64_t hash, uint32_t blocks)
+{
+    (void)shard;
+    (void)slot;
+    (void)hash;
+    (void)blocks;
+}
+
+const struct evict_policy evict_lru = {
+    .name = "lru",
+    .bump = BUMP_CLOCK,
+    .admit = lru_admit,
+    .propose = lru_propose,
+    .pardon = lru_pardon,
+    .evicted = lru_evicted,
+};

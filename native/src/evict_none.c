@@ -1,0 +1,54 @@
+/*
+ * No eviction: a full shard refuses. The queue is kept all the same, so that
+ * pmc_evict() takes the oldest entry.
+ */
+#include "evict.h"
+#include "queue.h"
+
+static void
+none_admit(struct shard *shard, uint32_t slot, uint64_t hash, uint32_t blocks)
+{
+    (void)hash;
+    queue_push_locked(shard, QUEUE_MAIN, slot, blocks);
+}
+
+static uint32_t
+none_propose(struct shard *shard)
+{
+    uint32_t slot = shard->header->queues[QUEUE_MAIN].head;
+    uint32_t blocks;
+
+    if (slot == NO_SLOT)
+        return NO_SLOT;
+    blocks = slot_blocks(shard, slot);
+    queue_remove_locked(shard, slot, blocks);
+    queue_push_locked(shard, QUEUE_CANDIDATE, slot, blocks);
+    return slot;
+}
+
+static bool
+none_pardon(struct shard *shard, uint32_t slot, uint32_t blocks)
+{
+    (void)shard;
+    (void)slot;
+    (void)blocks;
+    return false;
+}
+
+static void
+none_evicted(struct shard *shard, uint32_t slot, uint64_t hash, uint32_t blocks)
+{
+    (void)shard;
+    (void)slot;
+    (void)hash;
+    (void)blocks;
+}
+
+const struct evict_policy evict_none = {
+    .name = "none",
+    .bump = BUMP_COUNT,
+    .admit = none_admit,
+    .propose = none_propose,
+    .pardon = none_pardon,
+    .evicted = none_evicted,
+};

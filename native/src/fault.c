@@ -1,0 +1,100 @@
+/*
+ * Faults on request; see fault.h. Compiled to nothing without PMC_FAULTS.
+ */
+#include "fault.h"
+
+#ifdef PMC_FAULTS
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct {
+    _Atomic int ready;
+    _Atomic long steps;
+    _Atomic long reads;
+    long die_at;
+    long read_delay_us;
+    char step_name[64];
+    char mutant[64];
+} faults;
+
+static void
+copy_name(char *name_out, size_t capacity, const char *name)
+{
+    name_out[0] = '\0';
+    if (name)
+        strncat(name_out, name, capacity - 1);
+}
+
+static long
+environment_long(const char *name)
+{
+    const char *text = getenv(name);
+
+    return text ? strtol(text, NULL, 10) : 0;
+}
+
+static void
+read_environment(void)
+{
+    if (atomic_load(&faults.ready))
+        return;
+    faults.die_at = environment_long("PMC_FAULT_STEP");
+    faults.read_delay_us = environment_long("PMC_FAULT_READ_DELAY_US");
+    copy_name(faults.step_name, sizeof faults.step_name,
+              getenv("PMC_FAULT_STEP_NAME"));
+    copy_name(faults.mutant, sizeof faults.mutant, getenv("PMC_FAULT_MUTANT"));
+    atomic_store(&faults.ready, 1);
+}
+
+void
+pmc_fault_arm(long step, const char *step_name)
+{
+    read_environment();
+    faults.die_at = step;
+    copy_name(faults.step_name, sizeof faults.step_name, step_name);
+    atomic_store(&faults.steps, 0);
+}
+
+long
+pmc_fault_steps(void)
+{
+    return atomic_load(&faults.steps);
+}
+
+void
+fault_step(const char *name)
+{
+    read_environment();
+    if (faults.step_name[0] && strcmp(faults.step_name, name) != 0)
+        return;
+    if (atomic_fetch_add(&faults.steps, 1) + 1 == faults.die_at)
+        kill(getpid(), SIGKILL);
+}
+
+void
+fault_read_delay(void)
+{
+    read_environment();
+    if (faults.read_delay_us > 0 && atomic_fetch_add(&faults.reads, 1) % 8 == 0) {
+        struct timespec pause = {0, faults.read_delay_us * 1000};
+
+        nanosleep(&pause, NULL);
+    }
+}
+
+bool
+fault_mutant(const char *name)
+{
+    read_environment();
+    return strcmp(faults.mutant, name) == 0;
+}
+
+#else
+/* ISO C wants a declaration in every file. */
+typedef int fault_is_off;
+#endif

@@ -1,0 +1,38 @@
+/*
+ * Faults on request, for builds made with PMC_FAULTS only: dying at a numbered
+ * step, slow readers, and planted bugs that the tests must catch. In every
+ * other build all of this is nothing.
+ *
+ * Environment, read once by each process:
+ *   PMC_FAULT_STEP=n            SIGKILL at the n-th step passed (1 is the first)
+ *   PMC_FAULT_STEP_NAME=name    ... counting only steps of this name
+ *   PMC_FAULT_READ_DELAY_US=n   readers sleep n us between copy and re-check,
+ *                               one read in eight
+ *   PMC_FAULT_MUTANT=name       the planted bug of this name is live
+ */
+#ifndef PMC_FAULT_H
+#define PMC_FAULT_H
+
+#ifdef PMC_FAULTS
+#include <stdbool.h>
+
+/* Pass a step: a point at which a writer may die. */
+void fault_step(const char *name);
+/* Start counting steps anew, with other settings (a harness calls this). */
+__attribute__((visibility("default"))) void
+pmc_fault_arm(long step, const char *step_name);
+/* The number of steps passed since the process started or was armed. */
+__attribute__((visibility("default"))) long pmc_fault_steps(void);
+void fault_read_delay(void);
+bool fault_mutant(const char *name);
+
+#define STEP(name) fault_step(name)
+#define READ_DELAY() fault_read_delay()
+#define MUTANT(name) fault_mutant(name)
+#else
+#define STEP(name) ((void)0)
+#define READ_DELAY() ((void)0)
+#define MUTANT(name) false
+#endif
+
+#endif

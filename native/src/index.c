@@ -1,0 +1,538 @@
+/*
+ * The index of a shard; see index.h.
+ */
+#include "index.h"
+
+#include <string.h>
+
+#include "fault.h"
+#include "hash.h"
+#include "queue.h"
+
+/* Entries per primary slot, in percent, above which a bucket is split. */
+#define LOAD_PERCENT 75u
+#define GHOSTS_PER_100_ENTRIES 150u
+
+static uint32_t
+primary_of(const struct shard *shard, uint64_t hash)
+{
+    return index_bucket_of(hash, load_relaxed(&shard->header->bucket_count));
+}
+
+uint32_t
+index_chain_next(const struct shard *shard, const struct bucket *bucket)
+{
+    uint32_t next = load_relaxed(&bucket->overflow);
+
+    if (next < shard->max_buckets ||
+        next >= shard->max_buckets + load_relaxed(&shard->header->overflow_limit))
+        return NO_BUCKET;
+    return next;
+}
+
+void
+index_format_locked(struct shard *shard)
+{
+    struct shard_header *header = shard->header;
+    uint32_t count = load_relaxed(&header->bucket_count);
+
+    for (uint32_t number = 0; number < count; number++) {
+        struct bucket *bucket = &shard->buckets[number];
+
+        index_write_begin(bucket);
+        store_relaxed(&bucket->overflow, NO_BUCKET);
+        store_relaxed(&bucket->tags[0], 0);
+        store_relaxed(&bucket->tags[1], 0);
+        index_write_end(bucket);
+        STEP("clear.bucket");
+    }
+    header->overflow_used = 0;
+    header->overflow_free = NO_BUCKET;
+    header->sweep_bucket = 0;
+}
+
+RACES_BY_DESIGN uint64_t
+index_hash_at(const struct shard *shard, uint32_t offset)
+{
+    struct entry_head *head = entry_at(shard, offset);
+
+    return hash_bytes(entry_key(head), head->key_size, shard->hash_seed);
+}
+
+RACES_BY_DESIGN bool
+index_entry_is_sound(const struct shard *shard, uint32_t offset, uint8_t check)
+{
+    uint32_t limit = load_relaxed(&shard->header->limit_blocks);
+    uint64_t blocks;
+
+    if (offset >= limit || limit - offset < 2 || !extent_is_entry(shard, offset))
+        return false;
+    blocks = extent_blocks(shard, offset);
+    return blocks <= limit - offset && (uint8_t)blocks == check;
+}
+
+/* ---- finding --------------------------------------------------------- */
+
+static bool
+key_equals(const struct shard *shard, uint32_t offset, const void *key,
+           size_t key_size)
+{
+    struct entry_head *head = entry_at(shard, offset);
+
+    return head->key_size == key_size &&
+           memcmp(entry_key(head), key, key_size) == 0;
+}
+
+uint32_t
+index_find_locked(const struct shard *shard, uint64_t hash, const void *key,
+                  size_t key_size)
+{
+    uint32_t number = primary_of(shard, hash);
+    uint16_t tag = index_tag(hash);
+
+    for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
+        const struct bucket *bucket = &shard->buckets[number];
+
+        for (uint32_t way = 0; way < BUCKET_SLOTS; way++) {
+            uint32_t offset = load_relaxed(&bucket->offset[way]);
+
+            if (slot_tag(bucket, way) == tag &&
+                index_entry_is_sound(shard, offset,
+                                     load_relaxed(&bucket->check[way])) &&
+                key_equals(shard, offset, key, key_size))
+                return number * BUCKET_SLOTS + way;
+        }
+        number = index_chain_next(shard, bucket);
+    }
+    return NO_SLOT;
+}
+
+uint32_t
+index_find_offset_locked(const struct shard *shard, uint64_t hash, uint32_t offset)
+{
+    uint32_t number = primary_of(shard, hash);
+    uint16_t tag = index_tag(hash);
+
+    for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
+        const struct bucket *bucket = &shard->buckets[number];
+
+        for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
+            if (slot_tag(bucket, way) == tag &&
+                load_relaxed(&bucket->offset[way]) == offset)
+                return number * BUCKET_SLOTS + way;
+        number = index_chain_next(shard, bucket);
+    }
+    return NO_SLOT;
+}
+
+uint32_t
+index_any_in_chain(const struct shard *shard, uint64_t hash)
+{
+    uint32_t number = primary_of(shard, hash);
+
+    for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
+        if (slot_tag(&shard->buckets[number], way) != 0)
+            return number * BUCKET_SLOTS + way;
+    return NO_SLOT;
+}
+
+/* ---- slots ----------------------------------------------------------- */
+
+struct slot_content
+index_read_slot(const struct shard *shard, uint32_t slot)
+{
+    const struct bucket *bucket = slot_bucket(shard, slot);
+    uint32_t way = slot % BUCKET_SLOTS;
+
+    return (struct slot_content){
+        .offset = load_relaxed(&bucket->offset[way]),
+        .deadline = slot_deadline(bucket, way),
+        .tag = slot_tag(bucket, way),
+        .heat = load_relaxed(&bucket->heat[way]),
+        .state = load_relaxed(&bucket->state[way]),
+        .check = load_relaxed(&bucket->check[way]),
+    };
+}
+
+static void
+write_tag(struct bucket *bucket, uint32_t way, uint16_t tag)
+{
+    uint32_t shift = way % 4 * 16;
+    uint64_t word = load_relaxed(&bucket->tags[way / 4]);
+
+    word &= ~(UINT64_C(0xffff) << shift);
+    store_relaxed(&bucket->tags[way / 4], word | (uint64_t)tag << shift);
+}
+
+static void
+write_slot(struct shard *shard, uint32_t slot, const struct slot_content *content)
+{
+    struct bucket *bucket = slot_bucket(shard, slot);
+    uint32_t way = slot % BUCKET_SLOTS;
+
+    store_relaxed(&bucket->offset[way], content->offset);
+    STEP("slot.offset");
+    store_relaxed(&bucket->deadline_low[way], (uint32_t)content->deadline);
+    store_relaxed(&bucket->deadline_high[way], (uint8_t)(content->deadline >> 32));
+    STEP("slot.deadline");
+    store_relaxed(&bucket->heat[way], content->heat);
+    store_relaxed(&bucket->state[way], content->state);
+    store_relaxed(&bucket->check[way], content->check);
+    STEP("slot.check");
+    write_tag(bucket, way, content->tag);
+}
+
+void
+index_clear_slot(struct shard *shard, uint32_t slot)
+{
+    write_tag(slot_bucket(shard, slot), slot % BUCKET_SLOTS, 0);
+}
+
+static void
+intend(struct shard *shard, const struct bucket *primary, uint32_t slot)
+{
+    struct shard_header *header = shard->header;
+
+    store_relaxed(&header->intent_slot, slot);
+    store_relaxed(&header->intent_bucket, (uint32_t)(primary - shard->buckets));
+    store_release(&header->intent_kind, (uint32_t)INTENT_SLOT);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static void
+intent_done(struct shard *shard)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    store_release(&shard->header->intent_kind, (uint32_t)INTENT_NONE);
+}
+
+static struct bucket *
+primary_bucket(const struct shard *shard, uint64_t hash)
+{
+    return &shard->buckets[primary_of(shard, hash)];
+}
+
+void
+index_update_locked(struct shard *shard, uint64_t hash, uint32_t slot,
+                    const struct slot_content *content)
+{
+    struct bucket *primary = primary_bucket(shard, hash);
+
+    intend(shard, primary, slot);
+    STEP("update.begin");
+    index_write_begin(primary);
+    write_slot(shard, slot, content);
+    STEP("update.written");
+    index_write_end(primary);
+    STEP("update.end");
+    intent_done(shard);
+}
+
+void
+index_move_locked(struct shard *shard, uint64_t hash, uint32_t slot,
+                  uint32_t offset)
+{
+    struct bucket *primary = primary_bucket(shard, hash);
+
+    index_write_begin(primary);
+    STEP("move.begin");
+    store_relaxed(&slot_bucket(shard, slot)->offset[slot % BUCKET_SLOTS], offset);
+    STEP("move.written");
+    index_write_end(primary);
+}
+
+void
+index_remove_locked(struct shard *shard, uint64_t hash, uint32_t slot)
+{
+    struct bucket *primary = primary_bucket(shard, hash);
+
+    if (MUTANT("evict-without-sequence")) {
+        index_clear_slot(shard, slot);
+        return;
+    }
+    intend(shard, primary, slot);
+    STEP("remove.begin");
+    index_write_begin(primary);
+    index_clear_slot(shard, slot);
+    STEP("remove.written");
+    index_write_end(primary);
+    STEP("remove.end");
+    intent_done(shard);
+}
+
+/* ---- overflow -------------------------------------------------------- */
+
+static uint32_t
+take_overflow(struct shard *shard)
+{
+    struct shard_header *header = shard->header;
+    uint32_t number = header->overflow_free;
+    struct bucket *bucket;
+
+    if (number >= shard->max_buckets &&
+        number < shard->max_buckets + header->overflow_used)
+        header->overflow_free = load_relaxed(&shard->buckets[number].overflow);
+    else if (header->overflow_used < load_relaxed(&header->overflow_limit))
+        number = shard->max_buckets + header->overflow_used++;
+    else
+        return NO_BUCKET;
+    bucket = &shard->buckets[number];
+    store_relaxed(&bucket->tags[0], 0);
+    store_relaxed(&bucket->tags[1], 0);
+    store_relaxed(&bucket->overflow, NO_BUCKET);
+    return number;
+}
+
+static void
+give_overflow(struct shard *shard, uint32_t number)
+{
+    store_relaxed(&shard->buckets[number].overflow, shard->header->overflow_free);
+    shard->header->overflow_free = number;
+}
+
+/* A free slot of the chain that starts at number, lengthened if need be. The
+ * primary bucket is odd, or nobody can reach it yet. */
+static uint32_t
+free_slot_in_chain(struct shard *shard, uint32_t number)
+{
+    for (int hops = 0; hops < CHAIN_MAX; hops++) {
+        struct bucket *bucket = &shard->buckets[number];
+        uint32_t next = index_chain_next(shard, bucket);
+
+        for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
+            if (slot_tag(bucket, way) == 0)
+                return number * BUCKET_SLOTS + way;
+        if (next == NO_BUCKET) {
+            next = take_overflow(shard);
+            if (next == NO_BUCKET)
+                return NO_SLOT;
+            STEP("insert.overflow");
+            store_relaxed(&bucket->overflow, next);
+        }
+        number = next;
+    }
+    return NO_SLOT;
+}
+
+uint32_t
+index_insert_locked(struct shard *shard, uint64_t hash,
+                    const struct slot_content *content)
+{
+    uint32_t number = primary_of(shard, hash);
+    struct bucket *primary = &shard->buckets[number];
+    uint32_t slot;
+
+    index_write_begin(primary);
+    slot = free_slot_in_chain(shard, number);
+    if (slot != NO_SLOT) {
+        intend(shard, primary, slot);
+        STEP("insert.begin");
+        write_slot(shard, slot, content);
+        STEP("insert.written");
+    }
+    index_write_end(primary);
+    STEP("insert.end");
+    intent_done(shard);
+    return slot;
+}
+
+/* ---- splitting ------------------------------------------------------- */
+
+bool
+index_belongs(const struct shard *shard, uint32_t primary, uint32_t offset)
+{
+    return primary_of(shard, index_hash_at(shard, offset)) == primary;
+}
+
+static void
+copy_slot(struct shard *shard, uint32_t from, uint32_t to)
+{
+    struct slot_content content = index_read_slot(shard, from);
+
+    write_slot(shard, to, &content);
+}
+
+/* Copy what belongs to the new bucket. False: no overflow bucket was left, and
+ * the copies are to be forgotten. */
+static bool
+split_copy(struct shard *shard, uint32_t parent, uint32_t child)
+{
+    uint32_t number = parent;
+
+    for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
+        const struct bucket *bucket = &shard->buckets[number];
+
+        for (uint32_t way = 0; way < BUCKET_SLOTS; way++) {
+            uint32_t offset = load_relaxed(&bucket->offset[way]);
+            uint32_t to;
+
+            if (slot_tag(bucket, way) == 0 ||
+                index_bucket_of(index_hash_at(shard, offset), child + 1) != child)
+                continue;
+            to = free_slot_in_chain(shard, child);
+            if (to == NO_SLOT)
+                return false;
+            copy_slot(shard, number * BUCKET_SLOTS + way, to);
+            STEP("split.copy");
+        }
+        number = index_chain_next(shard, bucket);
+    }
+    return true;
+}
+
+/* Clear in the parent what now lives in the child, and tell the queues. */
+static void
+split_clear(struct shard *shard, uint32_t parent)
+{
+    uint32_t number = parent;
+
+    for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
+        struct bucket *bucket = &shard->buckets[number];
+
+        for (uint32_t way = 0; way < BUCKET_SLOTS; way++) {
+            uint32_t offset = load_relaxed(&bucket->offset[way]);
+            uint64_t hash;
+
+            if (slot_tag(bucket, way) == 0)
+                continue;
+            hash = index_hash_at(shard, offset);
+            if (primary_of(shard, hash) == parent)
+                continue;
+            queue_relocate_locked(shard, number * BUCKET_SLOTS + way,
+                                  index_find_offset_locked(shard, hash, offset));
+            write_tag(bucket, way, 0);
+            STEP("split.clear");
+        }
+        number = index_chain_next(shard, bucket);
+    }
+}
+
+/* A free slot of the chain in a bucket before stop. */
+static uint32_t
+free_slot_before(const struct shard *shard, uint32_t primary, uint32_t stop)
+{
+    for (uint32_t number = primary; number != stop && number != NO_BUCKET;
+         number = index_chain_next(shard, &shard->buckets[number]))
+        for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
+            if (slot_tag(&shard->buckets[number], way) == 0)
+                return number * BUCKET_SLOTS + way;
+    return NO_SLOT;
+}
+
+/* Pull entries from overflow buckets into free slots before them, and give the
+ * empty ones back. */
+static void
+shorten_chain(struct shard *shard, uint32_t primary)
+{
+    uint32_t previous = primary;
+    uint32_t number = index_chain_next(shard, &shard->buckets[primary]);
+
+    for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
+        struct bucket *bucket = &shard->buckets[number];
+        uint32_t next = index_chain_next(shard, bucket);
+
+        for (uint32_t way = 0; way < BUCKET_SLOTS; way++) {
+            uint32_t from = number * BUCKET_SLOTS + way;
+            uint32_t to;
+
+            if (slot_tag(bucket, way) == 0)
+                continue;
+            to = free_slot_before(shard, primary, number);
+            if (to == NO_SLOT)
+                break;
+            copy_slot(shard, from, to);
+            STEP("split.pull");
+            queue_relocate_locked(shard, from, to);
+            write_tag(bucket, way, 0);
+        }
+        if (load_relaxed(&bucket->tags[0]) == 0 &&
+            load_relaxed(&bucket->tags[1]) == 0) {
+            store_relaxed(&shard->buckets[previous].overflow, next);
+            STEP("split.unlink");
+            give_overflow(shard, number);
+        } else {
+            previous = number;
+        }
+        number = next;
+    }
+}
+
+/* How many buckets the chain could need at most must be free before a split
+ * begins, so that it cannot fail half-way. */
+static bool
+overflow_is_ample(const struct shard *shard)
+{
+    const struct shard_header *header = shard->header;
+
+    return header->overflow_used + 2 <= load_relaxed(&header->overflow_limit);
+}
+
+static void
+split_next_bucket(struct shard *shard)
+{
+    struct shard_header *header = shard->header;
+    uint32_t child = load_relaxed(&header->bucket_count);
+    uint32_t parent = child ^ (UINT32_C(1) << (31 - __builtin_clz(child)));
+    struct bucket *old = &shard->buckets[parent];
+    struct bucket *new = &shard->buckets[child];
+
+    STEP("split.begin");
+    index_write_begin(old);
+    index_write_begin(new);
+    store_relaxed(&new->overflow, NO_BUCKET);
+    store_relaxed(&new->tags[0], 0);
+    store_relaxed(&new->tags[1], 0);
+    if (split_copy(shard, parent, child)) {
+        STEP("split.publish");
+        store_release(&header->bucket_count, child + 1);
+        STEP("split.published");
+        split_clear(shard, parent);
+        shorten_chain(shard, parent);
+    }
+    index_write_end(new);
+    index_write_end(old);
+    STEP("split.end");
+}
+
+static bool
+is_loaded(const struct shard *shard)
+{
+    uint64_t slots =
+        (uint64_t)load_relaxed(&shard->header->bucket_count) * BUCKET_SLOTS;
+
+    return load_relaxed(&shard->header->entries) * 100 > slots * LOAD_PERCENT;
+}
+
+void
+index_balance_locked(struct shard *shard)
+{
+    const struct shard_header *header = shard->header;
+
+    for (int splits = 0; splits < 2 && is_loaded(shard); splits++) {
+        if (load_relaxed(&header->bucket_count) >= header->bucket_limit ||
+            !overflow_is_ample(shard))
+            return;
+        split_next_bucket(shard);
+    }
+}
+
+unsigned
+index_wants(const struct shard *shard)
+{
+    const struct shard_header *header = shard->header;
+    uint32_t count = load_relaxed(&header->bucket_count);
+    uint64_t ghosts =
+        load_relaxed(&header->entries) * GHOSTS_PER_100_ENTRIES / 100;
+    unsigned wants = 0;
+
+    if (is_loaded(shard) && count == header->bucket_limit &&
+        count < shard->max_buckets)
+        wants |= INDEX_WANTS_BUCKETS;
+    if (!overflow_is_ample(shard) &&
+        load_relaxed(&header->overflow_limit) < shard->max_overflow)
+        wants |= INDEX_WANTS_OVERFLOW;
+    if (ghosts > (uint64_t)header->ghost_sets * GHOST_WAYS &&
+        header->ghost_sets < shard->ghost_sets)
+        wants |= INDEX_WANTS_GHOSTS;
+    return wants;
+}

@@ -1,0 +1,327 @@
+/*
+ * The bytes of a pool, and this process's view of them.
+ *
+ *   index file   | pool header | attachments | shard 0 | shard 1 | ...
+ *   a shard      | shard header | primary buckets ... | overflow buckets ... |
+ *   heap file    | heap header | shard 0's extents | shard 1's extents | ...
+ *   an extent    entry:  | head 24 B | key | value | 0-15 B of rounding |
+ *                hole:   | size, size before, bin links: 16 B | free bytes |
+ *
+ * Laws
+ *   - Only offsets are stored, never addresses. A block is 16 bytes; an offset
+ *     counts blocks from the start of the shard's heap.
+ *   - The index is the only truth. Holes, bins, queues and counters are
+ *     derived: recovery makes them anew from the buckets.
+ *   - A bucket's fields, and those of its overflow chain, change only under the
+ *     shard's lock and while the primary bucket's sequence number is odd. The
+ *     one exception is heat, which any reader may store.
+ *   - Extents tile the shard's heap from 0 to limit_blocks without a gap.
+ */
+#ifndef PMC_LAYOUT_H
+#define PMC_LAYOUT_H
+
+#include "base.h"
+
+#define LAYOUT_VERSION 1u
+
+#define BLOCK_BYTES 16u
+#define BUCKET_SLOTS 8u
+#define NO_SLOT UINT32_MAX
+#define NO_OFFSET UINT32_MAX
+#define NO_BUCKET UINT32_MAX
+
+#define ATTACHMENTS_MAX 4096u
+
+/* ---- index: buckets -------------------------------------------------- */
+
+/*
+ * Three cache lines. A look-up reads the first and, on a match, the second;
+ * only writers touch the third.
+ *
+ *   line 0   seq 8 | overflow 4 | - 4 | tags 8 x 2 | offsets 8 x 4
+ *   line 1   deadlines, low 8 x 4, high 8 x 1 | heat 8 | state 8 | check 8
+ *   line 2   next 8 x 4 | previous 8 x 4
+ */
+struct bucket {
+    _Atomic uint64_t seq;      /* odd while the bucket changes */
+    _Atomic uint32_t overflow; /* number of the next bucket of the chain */
+    uint32_t reserved;
+    _Atomic uint64_t tags[2];  /* eight times 16 bits of hash; 0: free slot */
+    _Atomic uint32_t offset[BUCKET_SLOTS];
+
+    _Atomic uint32_t deadline_low[BUCKET_SLOTS]; /* 40 bits of milliseconds; */
+    _Atomic uint8_t deadline_high[BUCKET_SLOTS]; /* 0: none */
+    _Atomic uint8_t heat[BUCKET_SLOTS];  /* mark of use, stored by readers */
+    _Atomic uint8_t state[BUCKET_SLOTS]; /* queue number; STATE_UNVERIFIED */
+    _Atomic uint8_t check[BUCKET_SLOTS]; /* low byte of the extent's blocks */
+
+    uint32_t next[BUCKET_SLOTS]; /* slots; towards the younger end */
+    uint32_t previous[BUCKET_SLOTS];
+};
+static_assert(sizeof(struct bucket) == 192, "three cache lines");
+static_assert(offsetof(struct bucket, deadline_low) == 64, "line 1");
+static_assert(offsetof(struct bucket, next) == 128, "line 2");
+
+/* The entry was found by attaching: its checksum has to be checked before it
+ * is served. */
+#define STATE_UNVERIFIED 0x80u
+#define STATE_FROM_MAIN 0x40u /* a candidate that left the main queue */
+#define STATE_QUEUE 0x3fu
+
+#define DEADLINE_MAX ((UINT64_C(1) << 40) - 1)
+
+/* ---- index: shard header --------------------------------------------- */
+
+#define QUEUES 52u /* numbers of queues; 0 is no queue */
+#define BIN_COUNT 256u
+#define BIN_WORDS (BIN_COUNT / 64u)
+#define GHOST_WAYS 8u
+
+struct queue {
+    uint32_t head; /* oldest slot */
+    uint32_t tail; /* youngest slot */
+    uint32_t entries;
+    uint32_t reserved;
+    uint64_t blocks;
+};
+
+/* What a dying writer may have left half done. */
+enum intent_kind {
+    INTENT_NONE = 0,
+    INTENT_SLOT = 1, /* intent_slot's words are torn if intent_bucket is odd */
+};
+
+struct shard_header {
+    /* line 0: the lock alone */
+    _Atomic uint32_t lock;
+    uint8_t lock_line[CACHE_LINE_BYTES - 4];
+
+    /* line 1: what readers need */
+    _Atomic uint32_t bucket_count; /* primary buckets in use */
+    _Atomic uint32_t limit_blocks; /* heap blocks that are allocated */
+    _Atomic uint32_t overflow_limit; /* overflow buckets that are allocated */
+    _Atomic uint32_t lru_clock;    /* what a bump stores under lru */
+    uint8_t reader_line[CACHE_LINE_BYTES - 16];
+
+    /* the rest belongs to the holder of the lock */
+    _Atomic uint32_t intent_kind;
+    _Atomic uint32_t intent_slot;
+    _Atomic uint32_t intent_bucket; /* the primary bucket of intent_slot */
+    _Atomic uint64_t generation; /* the last one given */
+    _Atomic uint64_t epoch;      /* raised by every recovery */
+
+    uint32_t bucket_limit;   /* primary buckets that are allocated */
+    uint32_t overflow_used;  /* overflow buckets ever taken */
+    uint32_t overflow_free;  /* head of the list of free ones */
+    uint32_t sweep_bucket;   /* where the expiry sweep goes on */
+    uint32_t last_offset;    /* the extent that ends at limit_blocks */
+    uint32_t ghost_sets;     /* sets in use; 0: none yet */
+    uint64_t free_blocks;
+
+    /* statistics */
+    _Atomic uint64_t entries;
+    _Atomic uint64_t used_blocks;
+    _Atomic uint64_t payload_bytes;
+    _Atomic uint64_t put;
+    _Atomic uint64_t delete_;
+    _Atomic uint64_t evict;
+    _Atomic uint64_t expired;
+    _Atomic uint64_t rejected;
+    _Atomic uint64_t moved_bytes;
+    _Atomic uint64_t written_bytes;
+    _Atomic uint64_t recoveries;
+    _Atomic uint64_t damaged;
+
+    /* policy state; see evict_*.c */
+    uint64_t small_share;       /* of the capacity, in 1/SHARE_UNIT */
+    uint64_t small_ghost_clock; /* blocks that entered each ghost so far */
+    uint64_t main_ghost_clock;
+    uint64_t lru_blocks_since_tick;
+
+    uint64_t bin_map[BIN_WORDS]; /* which bins hold a hole */
+    uint32_t bin_head[BIN_COUNT];
+    struct queue queues[QUEUES];
+};
+static_assert(offsetof(struct shard_header, bucket_count) == 64, "line 1");
+static_assert(offsetof(struct shard_header, intent_kind) == 128, "line 2");
+static_assert(sizeof(struct shard_header) <= PAGE_BYTES, "one page");
+
+/* ---- index: ghosts ----------------------------------------------------- */
+
+/* One evicted key: fingerprint, which queue it left, and when, in units of
+ * 1/GHOST_TICKS of the capacity. 0 is a free place. */
+struct ghost_set {
+    uint32_t place[GHOST_WAYS];
+};
+
+/* ---- index: pool header ---------------------------------------------- */
+
+struct attachment {
+    _Atomic uint32_t incarnation; /* counts the processes that had this place */
+    _Atomic uint32_t process_id;  /* for people; liveness is the file lock */
+    _Atomic uint64_t hit;
+    _Atomic uint64_t miss;
+    _Atomic uint64_t lock_timeouts;
+    _Atomic uint64_t rejected;
+    uint8_t reserved[24];
+};
+static_assert(sizeof(struct attachment) == CACHE_LINE_BYTES, "one line each");
+
+/* What two processes must agree on to share a pool. Never changes. */
+struct pool_identity {
+    char magic[8];
+    uint32_t layout_version;
+    uint32_t abi; /* byte order, word size: see pool_abi() */
+    uint64_t pool_id;
+    uint8_t boot_id[16];
+    uint64_t size_bytes; /* as asked for; PMC_SIZE_GROW for growing pools */
+    uint64_t shard_bytes;
+    uint32_t shards;
+    uint32_t max_buckets;  /* primary buckets a shard may have */
+    uint32_t max_overflow; /* overflow buckets a shard may have */
+    uint32_t ghost_sets;
+    uint8_t lifetime;
+    uint8_t eviction;
+    uint8_t memory;
+    uint8_t index_in_dram; /* the index file is in shared memory, not beside */
+    uint32_t reserved;
+    uint64_t checksum; /* of everything above */
+};
+static_assert(sizeof(struct pool_identity) == 88, "no padding");
+
+struct pool_header {
+    struct pool_identity identity;
+    _Atomic uint64_t growth_refused_ms; /* when the file system last said no */
+    _Atomic uint64_t allocated_index_bytes;
+};
+static_assert(sizeof(struct pool_header) <= PAGE_BYTES, "one page");
+
+/* ---- heap ------------------------------------------------------------ */
+
+#define EXTENT_ENTRY 0x80000000u
+#define EXTENT_SIZE 0x7fffffffu
+
+/*
+ * The head of an entry. Key bytes follow, then value bytes.
+ */
+struct entry_head {
+    uint32_t size;          /* EXTENT_ENTRY | value size in bytes */
+    uint32_t before_blocks; /* blocks of the extent before; 0: the first */
+    uint16_t key_size;
+    uint8_t tag;
+    uint8_t reserved;
+    uint32_t checksum; /* of key hash, tag and value */
+    uint64_t generation;
+};
+static_assert(sizeof(struct entry_head) == 24, "at most 32");
+
+/* The head of a hole. */
+struct hole_head {
+    uint32_t size; /* blocks */
+    uint32_t before_blocks;
+    uint32_t bin_next; /* offsets; NO_OFFSET ends the list */
+    uint32_t bin_previous;
+};
+static_assert(sizeof(struct hole_head) == BLOCK_BYTES, "the smallest hole");
+
+/* ---- this process's view --------------------------------------------- */
+
+struct evict_policy;
+struct pool;
+
+struct shard {
+    struct shard_header *header;
+    struct bucket *buckets; /* max_buckets primary, then max_overflow */
+    struct ghost_set *ghosts;
+    uint8_t *heap;
+    const struct evict_policy *policy;
+    struct pool *pool;
+    uint64_t hash_seed;
+    uint64_t lock_timeout_ns;
+    uint32_t number;
+    uint32_t max_blocks;
+    uint32_t max_buckets;
+    uint32_t max_overflow;
+    uint32_t ghost_sets; /* a power of two, or 0 */
+};
+
+static inline uint64_t
+entry_bytes(size_t key_size, size_t value_size)
+{
+    return sizeof(struct entry_head) + (uint64_t)key_size + value_size;
+}
+
+/* Blocks of an entry; may exceed 32 bits for absurd sizes. */
+static inline uint64_t
+entry_blocks(size_t key_size, size_t value_size)
+{
+    return (entry_bytes(key_size, value_size) + BLOCK_BYTES - 1) / BLOCK_BYTES;
+}
+
+static inline struct entry_head *
+entry_at(const struct shard *shard, uint32_t offset)
+{
+    return (struct entry_head *)(void *)(shard->heap +
+                                         (size_t)offset * BLOCK_BYTES);
+}
+
+static inline struct hole_head *
+hole_at(const struct shard *shard, uint32_t offset)
+{
+    return (struct hole_head *)(void *)(shard->heap +
+                                        (size_t)offset * BLOCK_BYTES);
+}
+
+static inline bool
+extent_is_entry(const struct shard *shard, uint32_t offset)
+{
+    return (hole_at(shard, offset)->size & EXTENT_ENTRY) != 0;
+}
+
+/* Blocks of the extent at offset, as its head says. Not checked. */
+static inline uint64_t
+extent_blocks(const struct shard *shard, uint32_t offset)
+{
+    const struct entry_head *head = entry_at(shard, offset);
+
+    if (head->size & EXTENT_ENTRY)
+        return entry_blocks(head->key_size, head->size & EXTENT_SIZE);
+    return head->size;
+}
+
+static inline uint8_t *
+entry_key(struct entry_head *head)
+{
+    return (uint8_t *)(head + 1);
+}
+
+static inline struct bucket *
+slot_bucket(const struct shard *shard, uint32_t slot)
+{
+    return &shard->buckets[slot / BUCKET_SLOTS];
+}
+
+static inline uint64_t
+slot_deadline(const struct bucket *bucket, uint32_t way)
+{
+    return (uint64_t)load_relaxed(&bucket->deadline_high[way]) << 32 |
+           load_relaxed(&bucket->deadline_low[way]);
+}
+
+static inline uint16_t
+slot_tag(const struct bucket *bucket, uint32_t way)
+{
+    return (uint16_t)(load_relaxed(&bucket->tags[way / 4]) >> (way % 4 * 16));
+}
+
+/* The blocks of the live entry in a slot, from its head. */
+static inline uint32_t
+slot_blocks(const struct shard *shard, uint32_t slot)
+{
+    const struct bucket *bucket = slot_bucket(shard, slot);
+    uint32_t offset = load_relaxed(&bucket->offset[slot % BUCKET_SLOTS]);
+
+    return (uint32_t)extent_blocks(shard, offset);
+}
+
+#endif

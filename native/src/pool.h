@@ -1,0 +1,100 @@
+/*
+ * A pool's files: made, found, mapped, grown, and removed by the last process
+ * that leaves. Knows nothing of what shards hold.
+ *
+ *   site.pool            the heap
+ *   site.pool.index      the index; in /dev/shm when the pool's own file system
+ *                        is not DRAM
+ *   site.pool.lock       the lock file: byte 0 is the gate, byte 1 + p says
+ *                        that the process at place p lives
+ *
+ * Law: files are made, judged, adopted and removed only while holding the gate,
+ * and only when no place is taken. So nobody ever sees a half-made pool, and a
+ * gate whose owner died is free at once. All locks are open-file-description
+ * locks, which the kernel drops with the process.
+ */
+#ifndef PMC_POOL_H
+#define PMC_POOL_H
+
+#include "base.h"
+#include "layout.h"
+
+enum pool_origin {
+    POOL_CREATED, /* new files: shards must be formatted */
+    POOL_ADOPTED, /* kept from earlier processes: entries are unverified */
+    POOL_JOINED,  /* others are attached */
+};
+
+struct fork_page;
+
+struct pool {
+    struct pool_header *header; /* the index mapping */
+    uint8_t *heap;              /* the heap mapping */
+    struct attachment *attachments;
+    size_t index_bytes;
+    size_t heap_bytes;
+    enum pool_origin origin;
+    _Atomic uint32_t owner; /* what this process writes into locks; 0: none */
+    _Atomic uint32_t place;
+    struct fork_page *fork_page;
+    int heap_fd;
+    int index_fd;
+    int lock_fd;
+    int directory_fd;
+    int index_directory_fd;
+    char heap_name[256];
+    char index_name[256];
+    char lock_name[256];
+    bool named;
+    bool published;
+    struct pool *next_in_process;
+};
+
+/*
+ * Find or make the files of options->path and map them. On PMC_OK the gate is
+ * held: the caller puts the shards in order according to pool->origin and then
+ * calls pool_publish() or pool_abandon(). options->shards must be set.
+ */
+enum pmc_status pool_prepare(const struct pmc_options *options,
+                             struct pool **pool_out,
+                             struct pmc_error *error_out);
+
+/* Link new files into place, take a place, open the gate. */
+enum pmc_status pool_publish(struct pool *pool, struct pmc_error *error_out);
+
+/* Undo pool_prepare(): remove what was made, unmap. */
+void pool_abandon(struct pool *pool);
+
+/* Leave; the last one out removes a volatile pool. */
+void pool_close(struct pool *pool);
+
+/*
+ * The word to write into locks. In a child of fork() this first attaches the
+ * child under a place of its own. 0 when that failed.
+ */
+uint32_t pool_owner(struct pool *pool);
+
+/* lock_owner_lives_fn; context is the pool. */
+bool pool_owner_lives(void *context, uint32_t owner);
+
+/* Places taken now. */
+uint64_t pool_attached(struct pool *pool);
+
+/* Allocate bytes of the heap or the index file. Takes no lock. PMC_OK, or
+ * PMC_ENOSPACE when the file system has no more (remembered for a second). */
+enum pmc_status pool_allocate_heap(struct pool *pool, uint64_t offset_bytes,
+                                   uint64_t size_bytes);
+enum pmc_status pool_allocate_index(struct pool *pool, const void *from,
+                                    uint64_t size_bytes);
+bool pool_growth_refused(const struct pool *pool);
+
+/* Where shard number begins, in the index mapping. */
+struct shard_header *pool_shard_header(const struct pool *pool, uint32_t number);
+uint8_t *pool_shard_heap(const struct pool *pool, uint32_t number);
+
+/* Write *error_out (may be NULL) and return status. */
+enum pmc_status pool_fail(struct pmc_error *error_out, enum pmc_status status,
+                          int system_errno, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+#endif

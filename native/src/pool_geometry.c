@@ -1,0 +1,90 @@
+/*
+ * Where things lie in a pool's files; see pool_geometry.h.
+ */
+#include "pool_geometry.h"
+
+#include <string.h>
+
+#include "hash.h"
+
+#define HEAP_MAGIC "PMCPOOL"
+
+/* The smallest entry that buckets are planned for, in blocks, and how many
+ * entries of a bucket are planned for: the rest is room for chance. */
+#define PLANNED_ENTRY_BLOCKS 3u
+#define PLANNED_BUCKET_ENTRIES 6u
+
+static uint32_t
+power_of_two_above(uint64_t value)
+{
+    uint32_t power = 1;
+
+    while (power < value && power < (UINT32_C(1) << 30))
+        power *= 2;
+    return power;
+}
+
+void
+pool_geometry(const struct pmc_options *options, uint64_t heap_limit_bytes,
+              struct pool_identity *identity_out)
+{
+    struct pool_identity identity = {0};
+    uint64_t entries;
+
+    memcpy(identity.magic, HEAP_MAGIC, sizeof HEAP_MAGIC);
+    identity.layout_version = LAYOUT_VERSION;
+    identity.abi = pool_abi();
+    identity.size_bytes = options->size_bytes;
+    identity.shards = options->shards;
+    identity.shard_bytes = (heap_limit_bytes - HEAP_HEADER_BYTES) /
+                           options->shards / PAGE_BYTES * PAGE_BYTES;
+    entries = identity.shard_bytes / BLOCK_BYTES / PLANNED_ENTRY_BLOCKS;
+    identity.max_buckets = (uint32_t)(entries / PLANNED_BUCKET_ENTRIES) + 1;
+    identity.max_overflow = identity.max_buckets / 4 + BUCKET_SLOTS;
+    identity.ghost_sets = power_of_two_above(entries * 3 / 2 / GHOST_WAYS);
+    identity.lifetime = options->lifetime;
+    identity.eviction = options->eviction;
+    identity.memory = options->memory;
+    *identity_out = identity;
+}
+
+uint64_t
+pool_shard_index_bytes(const struct pool_identity *identity)
+{
+    uint64_t buckets = (uint64_t)identity->max_buckets + identity->max_overflow;
+
+    return PAGE_BYTES +
+           round_up(buckets * sizeof(struct bucket) +
+                        identity->ghost_sets * sizeof(struct ghost_set),
+                    PAGE_BYTES);
+}
+
+uint64_t
+pool_index_bytes(const struct pool_identity *identity)
+{
+    return SHARDS_OFF + identity->shards * pool_shard_index_bytes(identity);
+}
+
+uint64_t
+pool_heap_bytes(const struct pool_identity *identity)
+{
+    return HEAP_HEADER_BYTES + identity->shards * identity->shard_bytes;
+}
+
+uint32_t
+pool_abi(void)
+{
+    const uint32_t probe = 0x01020304u;
+    uint8_t first;
+
+    memcpy(&first, &probe, 1);
+    return (uint32_t)first << 24 | (uint32_t)sizeof(void *) << 16 |
+           (uint32_t)sizeof(struct bucket) << 4 |
+           (uint32_t)(sizeof(struct shard_header) / CACHE_LINE_BYTES % 16);
+}
+
+uint64_t
+pool_identity_checksum(const struct pool_identity *identity)
+{
+    return hash_bytes(identity, offsetof(struct pool_identity, checksum), 0);
+}

@@ -1,0 +1,25 @@
+/*
+ * Where things lie in a pool's files, computed from its identity alone.
+ */
+#ifndef PMC_POOL_GEOMETRY_H
+#define PMC_POOL_GEOMETRY_H
+
+#include "layout.h"
+
+#define HEAP_HEADER_BYTES PAGE_BYTES
+#define ATTACHMENTS_OFF PAGE_BYTES
+#define SHARDS_OFF (ATTACHMENTS_OFF + ATTACHMENTS_MAX * sizeof(struct attachment))
+
+/* Fill in all of identity but pool_id, boot_id, index_in_dram and checksum. */
+void pool_geometry(const struct pmc_options *options, uint64_t heap_limit_bytes,
+                   struct pool_identity *identity_out);
+
+uint64_t pool_shard_index_bytes(const struct pool_identity *identity);
+uint64_t pool_index_bytes(const struct pool_identity *identity);
+uint64_t pool_heap_bytes(const struct pool_identity *identity);
+
+/* Byte order, word size and the size of everything that lives in a pool. */
+uint32_t pool_abi(void);
+uint64_t pool_identity_checksum(const struct pool_identity *identity);
+
+#endif

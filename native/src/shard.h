@@ -1,0 +1,163 @@
+/*
+ * A shard: index, extents, queues and deadlines under one lock.
+ *
+ *   shard_lock.c      taking the lock, and what follows an owner's death
+ *   shard_read.c      look-ups without a lock: the hot path
+ *   shard_write.c     put, delete, touch, incr, clear, evict
+ *   shard_room.c      which entries give way, and which are moved
+ *   shard_recover.c   making the derived parts anew from the index
+ *   shard_keys.c      walking over the keys
+ *
+ * The law of writing: new bytes go where no reader can come; the bucket's
+ * number is odd while its slot changes; bytes that a slot pointed at are reused
+ * only after the number is even again. See docs/locking.md.
+ */
+#ifndef PMC_SHARD_H
+#define PMC_SHARD_H
+
+#include "index.h"
+#include "layout.h"
+
+/* Internal outcomes of the _locked functions, besides those of pmc_status:
+ * unlock, let the index or the heap grow, try again. */
+#define SHARD_GROW_INDEX ((enum pmc_status)64)
+#define SHARD_GROW_HEAP ((enum pmc_status)65)
+
+/* ---- shard_lock.c ---- */
+
+enum pmc_status shard_lock(struct shard *shard, bool nowait);
+void shard_unlock(struct shard *shard);
+
+/* Make a new shard, or get an adopted one ready. Nobody else can reach it. */
+enum pmc_status shard_format(struct shard *shard, bool preallocated);
+void shard_adopt(struct shard *shard);
+
+/* Allocate memory without the lock, then take it in under the lock: another
+ * part of the heap, enough for an entry of this many blocks, or what the index
+ * wants. */
+enum pmc_status shard_grow_heap(struct shard *shard, uint64_t wanted_blocks);
+enum pmc_status shard_grow_index(struct shard *shard);
+
+/* ---- shard_read.c ---- */
+
+struct read_request {
+    const void *key;
+    size_t key_size;
+    uint64_t hash;
+    uint64_t now_ms;         /* 0: not read yet */
+    int64_t clock_offset_ms;
+    pmc_reserve_fn reserve;  /* NULL: copy into buffer */
+    void *context;
+    uint8_t *buffer;
+    size_t capacity;
+    size_t offset;
+    bool verify;
+    bool bump;
+};
+
+struct read_outcome {
+    struct pmc_found found;
+    uint64_t deadline;
+    uint32_t blocks;
+    uint8_t heat;
+    bool unverified; /* it was; its checksum has been found right now */
+};
+
+/* PMC_OK, PMC_MISS, or PMC_EINVAL when reserve() gave up. */
+enum pmc_status shard_read(struct shard *shard, struct read_request *request,
+                           struct read_outcome *outcome_out);
+/* Ask the processor for the lines that a read will need: the bucket's, then
+ * the entry's. */
+void shard_prefetch_bucket(const struct shard *shard, uint64_t hash);
+void shard_prefetch_entry(const struct shard *shard, uint64_t hash);
+
+/* What the head of an entry records of key, tag and value. */
+uint32_t shard_checksum(uint64_t hash, uint8_t tag, const void *value,
+                        size_t value_size);
+
+/* ---- shard_write.c ---- */
+
+/* The keys of entries that made room, for the on-evict callback: packed
+ * records of this process's memory. */
+struct victims {
+    uint8_t *bytes;
+    size_t used;
+    size_t capacity;
+};
+struct victim {
+    uint32_t cause;
+    uint32_t key_size;
+    /* the key follows, padded to 4 bytes */
+};
+
+struct write_request {
+    const void *key;
+    size_t key_size;
+    uint64_t hash;
+    const void *value;
+    size_t value_size;
+    uint64_t deadline;
+    uint64_t generation;
+    uint64_t now_ms;
+    uint32_t checksum;
+    uint8_t condition;
+    uint8_t tag;
+    bool no_growth;          /* make do with what memory there is */
+    struct victims *victims; /* NULL: nobody wants to know */
+};
+
+enum pmc_status shard_put_locked(struct shard *shard, struct write_request *request);
+enum pmc_status shard_delete_locked(struct shard *shard,
+                                    struct write_request *request);
+enum pmc_status shard_touch_locked(struct shard *shard,
+                                    struct write_request *request);
+
+struct incr_request {
+    struct write_request write;
+    uint64_t created_deadline; /* of a created entry; another keeps its own */
+    uint8_t created_tag;
+    int64_t delta;
+    int64_t initial;
+    int64_t result; /* set on PMC_OK */
+    bool create;
+    char digits[24];
+};
+/* request is the first member of a struct incr_request. */
+enum pmc_status shard_incr_locked(struct shard *shard, struct write_request *request);
+
+/* Evict the named entry, or the policy's choice (key NULL). */
+enum pmc_status shard_evict_locked(struct shard *shard,
+                                    struct write_request *request);
+void shard_clear_locked(struct shard *shard);
+
+/* One more cause, of entries that a user removed: no callback, no eviction. */
+#define CAUSE_DELETED ((enum pmc_cause)(PMC_CAUSE_REQUESTED + 1))
+
+/* Take an entry out: index, queue, extent, counters. */
+enum pmc_status shard_drop_locked(struct shard *shard, uint32_t slot, uint64_t hash,
+                                  enum pmc_cause cause, struct victims *victims);
+
+/* ---- shard_room.c ---- */
+
+/* Take an extent, evicting and moving as needed. PMC_OK, SHARD_GROW_HEAP, PMC_EFULL,
+ * PMC_DROPPED or PMC_EDAMAGED. Any slot may have changed afterwards. */
+enum pmc_status shard_take_room_locked(struct shard *shard, uint32_t blocks,
+                                       const struct write_request *request,
+                                       uint32_t *offset_out);
+
+/* ---- shard_recover.c ---- */
+
+/* Make everything but the index anew; drop what makes no sense. Idempotent:
+ * dying in it is no worse than dying before. */
+void shard_recover_locked(struct shard *shard);
+
+/* ---- shard_keys.c ---- */
+
+/* The keys with this prefix of bucket number *bucket of the geometry that had
+ * bucket_count buckets. PMC_OK, or PMC_DROPPED when buffer is too small. */
+enum pmc_status shard_keys(struct shard *shard, uint32_t bucket,
+                           uint32_t bucket_count, const void *prefix,
+                           size_t prefix_size, uint64_t now_ms, uint8_t *buffer,
+                           size_t capacity, size_t *used_out);
+
+#endif

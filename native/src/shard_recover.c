@@ -1,0 +1,459 @@
+/*
+ * Making a shard's derived parts anew from its index; see shard.h.
+ *
+ * What a writer may have left behind: one slot whose words are torn (named by
+ * the intent), a bucket that is half split (entries in two slots), odd sequence
+ * numbers, extents that no slot points at, entries moved whose old place was
+ * not freed, queues and counters that lag behind. The slots decide; all else is
+ * computed from them. Of two entries that overlap neither can be trusted.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "alloc.h"
+#include "evict.h"
+#include "fault.h"
+#include "queue.h"
+#include "shard.h"
+
+/* One bit a block: does an entry start here? */
+struct start_map {
+    uint64_t *words;
+    uint32_t blocks;
+};
+
+static bool
+map_test(const struct start_map *map, uint32_t block)
+{
+    return (map->words[block / 64] >> (block % 64) & 1) != 0;
+}
+
+static void
+map_set(struct start_map *map, uint32_t block, bool value)
+{
+    uint64_t bit = UINT64_C(1) << (block % 64);
+
+    if (value)
+        map->words[block / 64] |= bit;
+    else
+        map->words[block / 64] &= ~bit;
+}
+
+/* The first start at or after block; map->blocks when there is none. */
+static uint32_t
+map_next(const struct start_map *map, uint32_t block)
+{
+    while (block < map->blocks) {
+        uint64_t word = map->words[block / 64] >> (block % 64);
+
+        if (word)
+            return block + (uint32_t)__builtin_ctzll(word);
+        block = (block / 64 + 1) * 64;
+    }
+    return map->blocks;
+}
+
+/* ---- buckets --------------------------------------------------------- */
+
+typedef void (*slot_visitor)(struct shard *shard, uint32_t primary, uint32_t slot,
+                             void *context);
+
+/* Call visit for each used slot of a chain. */
+static void
+visit_chain(struct shard *shard, uint32_t primary, slot_visitor visit, void *context)
+{
+    uint32_t number = primary;
+
+    for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
+        struct bucket *bucket = &shard->buckets[number];
+
+        for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
+            if (slot_tag(bucket, way) != 0)
+                visit(shard, primary, number * BUCKET_SLOTS + way, context);
+        number = index_chain_next(shard, bucket);
+    }
+}
+
+static void
+visit_all(struct shard *shard, slot_visitor visit, void *context)
+{
+    uint32_t count = load_relaxed(&shard->header->bucket_count);
+
+    for (uint32_t number = 0; number < count; number++)
+        visit_chain(shard, number, visit, context);
+}
+
+static void
+drop_slot(struct shard *shard, uint32_t primary, uint32_t slot)
+{
+    struct bucket *bucket = &shard->buckets[primary];
+
+    index_write_begin(bucket);
+    index_clear_slot(shard, slot);
+    index_write_end(bucket);
+}
+
+/* ---- steps ----------------------------------------------------------- */
+
+/* Numbers that could not be true would send everything else astray. */
+static void
+mend_geometry(struct shard *shard)
+{
+    struct shard_header *header = shard->header;
+
+    if (header->bucket_limit > shard->max_buckets || header->bucket_limit == 0)
+        header->bucket_limit = shard->max_buckets;
+    if (load_relaxed(&header->bucket_count) == 0 ||
+        load_relaxed(&header->bucket_count) > header->bucket_limit)
+        store_relaxed(&header->bucket_count, 1);
+    if (load_relaxed(&header->overflow_limit) > shard->max_overflow)
+        store_relaxed(&header->overflow_limit, shard->max_overflow);
+    if (header->overflow_used > load_relaxed(&header->overflow_limit))
+        header->overflow_used = load_relaxed(&header->overflow_limit);
+    if (load_relaxed(&header->limit_blocks) > shard->max_blocks)
+        store_relaxed(&header->limit_blocks, shard->max_blocks);
+    if (header->ghost_sets > shard->ghost_sets)
+        header->ghost_sets = 0;
+}
+
+/* The slot that was being written is torn if its bucket is still odd. If not,
+ * it is whole, and readers may be busy with it. */
+static void
+drop_torn_slot(struct shard *shard)
+{
+    const struct shard_header *header = shard->header;
+    uint32_t slot = load_relaxed(&header->intent_slot);
+    uint32_t primary = load_relaxed(&header->intent_bucket);
+    uint64_t slots =
+        ((uint64_t)shard->max_buckets + shard->max_overflow) * BUCKET_SLOTS;
+
+    if (load_relaxed(&header->intent_kind) != INTENT_SLOT || slot >= slots ||
+        primary >= shard->max_buckets || MUTANT("keep-torn-slot"))
+        return;
+    if (load_relaxed(&shard->buckets[primary].seq) & 1)
+        index_clear_slot(shard, slot);
+}
+
+struct mending {
+    struct start_map *map;
+    uint64_t dropped;
+};
+
+/* A slot that does not point at a sound entry of this bucket goes. A second slot
+ * for the same entry is what an interrupted split or pull leaves: it goes too. */
+static void
+mend_slot(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
+{
+    struct mending *mending = context;
+    struct slot_content content = index_read_slot(shard, slot);
+
+    if (!index_entry_is_sound(shard, content.offset, content.check)) {
+        mending->dropped++;
+        drop_slot(shard, primary, slot);
+        return;
+    }
+    if (!index_belongs(shard, primary, content.offset) ||
+        map_test(mending->map, content.offset)) {
+        drop_slot(shard, primary, slot);
+        return;
+    }
+    map_set(mending->map, content.offset, true);
+}
+
+/* Two entries overlap: take both out of the map. */
+static uint64_t
+unmark_overlaps(const struct shard *shard, struct start_map *map)
+{
+    uint64_t dropped = 0;
+    uint32_t at = map_next(map, 0);
+
+    while (at < map->blocks) {
+        uint64_t end = at + extent_blocks(shard, at);
+        uint32_t next = map_next(map, at + 1);
+        bool overlapped = false;
+
+        while (next < map->blocks && next < end) {
+            end = max_u64(end, next + extent_blocks(shard, next));
+            map_set(map, next, false);
+            overlapped = true;
+            dropped++;
+            next = map_next(map, next + 1);
+        }
+        if (overlapped) {
+            map_set(map, at, false);
+            dropped++;
+        }
+        at = next;
+    }
+    return dropped;
+}
+
+static void
+drop_unmarked(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
+{
+    const struct mending *mending = context;
+
+    if (!map_test(mending->map, index_read_slot(shard, slot).offset))
+        drop_slot(shard, primary, slot);
+}
+
+static void
+rebuild_extents(struct shard *shard, const struct start_map *map)
+{
+    struct alloc_rebuild rebuild;
+
+    alloc_rebuild_begin(&rebuild, shard);
+    for (uint32_t at = map_next(map, 0); at < map->blocks;
+         at = map_next(map, at + 1)) {
+        bool placed = alloc_rebuild_entry(&rebuild, at,
+                                          (uint32_t)extent_blocks(shard, at));
+
+        assert(placed); /* overlaps are gone */
+        (void)placed;
+        STEP("recover.extent");
+    }
+    alloc_rebuild_end(&rebuild);
+}
+
+/* ---- queues ---------------------------------------------------------- */
+
+/* The order of each queue as far as its links are whole, oldest first. */
+struct order {
+    uint32_t *slots;
+    uint8_t *queues;
+    size_t count;
+    size_t capacity;
+    struct start_map *seen; /* one bit a slot */
+};
+
+static bool
+order_add(const struct shard *shard, struct order *order, uint32_t number,
+          uint32_t slot)
+{
+    if (slot >= order->seen->blocks || map_test(order->seen, slot) ||
+        order->count == order->capacity ||
+        slot_tag(slot_bucket(shard, slot), slot % BUCKET_SLOTS) == 0)
+        return false;
+    map_set(order->seen, slot, true);
+    order->slots[order->count] = slot;
+    order->queues[order->count++] = (uint8_t)number;
+    return true;
+}
+
+struct leftovers {
+    struct order *order;
+    uint32_t fallback; /* the queue of entries that no queue knew */
+};
+
+static void
+add_leftover(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
+{
+    const struct leftovers *leftovers = context;
+
+    (void)primary;
+    order_add(shard, leftovers->order, leftovers->fallback, slot);
+}
+
+/* Read the queues from their heads while the links make sense. */
+static void
+read_order(struct shard *shard, struct order *order)
+{
+    for (uint32_t number = 1; number < QUEUES; number++) {
+        uint32_t slot = shard->header->queues[number].head;
+
+        while (slot != NO_SLOT && order_add(shard, order, number, slot) &&
+               queue_of(shard, slot) == number)
+            slot = queue_next(shard, slot);
+    }
+}
+
+static void
+clear_queue_state(struct shard *shard, uint32_t primary, uint32_t slot,
+                  void *context)
+{
+    _Atomic uint8_t *state = &slot_bucket(shard, slot)->state[slot % BUCKET_SLOTS];
+
+    (void)primary;
+    (void)context;
+    store_relaxed(state, (uint8_t)(load_relaxed(state) & ~STATE_QUEUE));
+}
+
+static void
+rebuild_queues(struct shard *shard, struct order *order)
+{
+    struct leftovers leftovers = {
+        .order = order,
+        .fallback = shard->policy->bump == BUMP_CLOCK ? QUEUE_LRU_FIRST
+                                                      : QUEUE_MAIN};
+
+    read_order(shard, order);
+    visit_all(shard, add_leftover, &leftovers);
+    visit_all(shard, clear_queue_state, NULL);
+    queue_format_locked(shard);
+    for (size_t i = 0; i < order->count; i++)
+        queue_push_locked(shard, order->queues[i], order->slots[i],
+                          slot_blocks(shard, order->slots[i]));
+}
+
+/* ---- counters and overflow ------------------------------------------- */
+
+static void
+count_slot(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
+{
+    struct shard_header *header = shard->header;
+    const struct entry_head *head =
+        entry_at(shard, index_read_slot(shard, slot).offset);
+
+    (void)primary;
+    (void)context;
+    bump_locked(&header->entries, 1);
+    bump_locked(&header->used_blocks, slot_blocks(shard, slot));
+    bump_locked(&header->payload_bytes,
+                (uint64_t)head->key_size + (head->size & EXTENT_SIZE));
+    if (head->generation > load_relaxed(&header->generation))
+        store_relaxed(&header->generation, head->generation);
+}
+
+static void
+recount(struct shard *shard)
+{
+    store_relaxed(&shard->header->entries, 0);
+    store_relaxed(&shard->header->used_blocks, 0);
+    store_relaxed(&shard->header->payload_bytes, 0);
+    visit_all(shard, count_slot, NULL);
+}
+
+/* Overflow buckets that no chain reaches are free. */
+static void
+rebuild_overflow(struct shard *shard, struct start_map *seen)
+{
+    struct shard_header *header = shard->header;
+    uint32_t count = load_relaxed(&header->bucket_count);
+
+    memset(seen->words, 0, ((size_t)seen->blocks + 63) / 64 * sizeof(uint64_t));
+    for (uint32_t number = 0; number < count; number++) {
+        uint32_t at = number;
+        int hops = 0;
+
+        for (;;) {
+            uint32_t next = index_chain_next(shard, &shard->buckets[at]);
+
+            if (next == NO_BUCKET)
+                break;
+            if (map_test(seen, next) || ++hops >= CHAIN_MAX) {
+                store_relaxed(&shard->buckets[at].overflow, NO_BUCKET);
+                break;
+            }
+            map_set(seen, next, true);
+            if (next - shard->max_buckets >= header->overflow_used)
+                header->overflow_used = next - shard->max_buckets + 1;
+            at = next;
+        }
+    }
+    header->overflow_free = NO_BUCKET;
+    for (uint32_t number = 0; number < header->overflow_used; number++) {
+        struct bucket *bucket = &shard->buckets[shard->max_buckets + number];
+
+        if (map_test(seen, shard->max_buckets + number))
+            continue;
+        store_relaxed(&bucket->tags[0], 0);
+        store_relaxed(&bucket->tags[1], 0);
+        store_relaxed(&bucket->overflow, header->overflow_free);
+        header->overflow_free = shard->max_buckets + number;
+    }
+}
+
+static void
+make_buckets_even(struct shard *shard)
+{
+    uint32_t count = load_relaxed(&shard->header->bucket_count);
+
+    for (uint32_t number = 0; number < count; number++) {
+        struct bucket *bucket = &shard->buckets[number];
+
+        if (load_relaxed(&bucket->seq) & 1)
+            index_write_end(bucket);
+    }
+}
+
+/* ---- the whole ------------------------------------------------------- */
+
+struct scratch {
+    struct start_map starts; /* one bit a block */
+    struct start_map seen;   /* one bit a slot or bucket */
+    struct order order;
+};
+
+static bool
+scratch_make(const struct shard *shard, struct scratch *scratch)
+{
+    uint32_t blocks = load_relaxed(&shard->header->limit_blocks);
+    uint32_t slots = (shard->max_buckets + shard->max_overflow) * BUCKET_SLOTS;
+    size_t capacity = ((size_t)load_relaxed(&shard->header->bucket_count) +
+                       load_relaxed(&shard->header->overflow_limit)) *
+                      BUCKET_SLOTS;
+
+    scratch->starts = (struct start_map){
+        .words = calloc((size_t)blocks / 64 + 1, sizeof(uint64_t)),
+        .blocks = blocks};
+    scratch->seen = (struct start_map){
+        .words = calloc((size_t)slots / 64 + 1, sizeof(uint64_t)), .blocks = slots};
+    scratch->order = (struct order){.slots = calloc(capacity, sizeof(uint32_t)),
+                                    .queues = calloc(capacity, 1),
+                                    .capacity = capacity,
+                                    .seen = &scratch->seen};
+    return scratch->starts.words && scratch->seen.words && scratch->order.slots &&
+           scratch->order.queues;
+}
+
+static void
+scratch_free(struct scratch *scratch)
+{
+    free(scratch->starts.words);
+    free(scratch->seen.words);
+    free(scratch->order.slots);
+    free(scratch->order.queues);
+}
+
+static void
+rebuild(struct shard *shard, struct scratch *scratch)
+{
+    struct mending mending = {.map = &scratch->starts};
+
+    rebuild_overflow(shard, &scratch->seen);
+    visit_all(shard, mend_slot, &mending);
+    STEP("recover.slots");
+    mending.dropped += unmark_overlaps(shard, mending.map);
+    visit_all(shard, drop_unmarked, &mending);
+    rebuild_extents(shard, mending.map);
+    STEP("recover.extents");
+    memset(scratch->seen.words, 0,
+           ((size_t)scratch->seen.blocks / 64 + 1) * sizeof(uint64_t));
+    rebuild_queues(shard, &scratch->order);
+    STEP("recover.queues");
+    recount(shard);
+    bump_locked(&shard->header->damaged, mending.dropped);
+}
+
+void
+shard_recover_locked(struct shard *shard)
+{
+    struct shard_header *header = shard->header;
+    struct scratch scratch;
+
+    if (MUTANT("skip-recovery"))
+        return;
+    STEP("recover.begin");
+    mend_geometry(shard);
+    drop_torn_slot(shard);
+    if (scratch_make(shard, &scratch))
+        rebuild(shard, &scratch);
+    else
+        shard_clear_locked(shard); /* a cache may forget; it may not lie */
+    scratch_free(&scratch);
+    make_buckets_even(shard);
+    bump_locked(&header->epoch, 1);
+    bump_locked(&header->recoveries, 1);
+    STEP("recover.end");
+    store_release(&header->intent_kind, (uint32_t)INTENT_NONE);
+}

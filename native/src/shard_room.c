@@ -1,0 +1,398 @@
+/*
+ * Room for a new entry in a shard that is full; see shard.h.
+ *
+ * Values are contiguous, and the entry that ought to go next is seldom beside
+ * free space. Three things bring order and contiguity together:
+ *   1. a hole that fits, from the bins;
+ *   2. the candidate, among the next few in eviction order, whose going leaves
+ *      the tightest hole that is large enough;
+ *   3. a window: a run of neighbours around a candidate or a large hole, where
+ *      candidates are evicted and the others moved into holes elsewhere. This
+ *      needs some free space to move to, so below a floor entries are evicted
+ *      in order first.
+ * A move copies an entry into a hole no reader can reach, swings the slot's
+ * offset under the sequence number, and frees the old place.
+ */
+#include <string.h>
+
+#include "alloc.h"
+#include "evict.h"
+#include "expiry.h"
+#include "fault.h"
+#include "pool.h"
+#include "queue.h"
+#include "shard.h"
+
+/* Candidates looked at: more for small entries, which leave more choice. */
+#define LOOK_AHEAD 16u
+#define LOOK_AHEAD_SMALL 32u
+#define SMALL_BLOCKS (4096u / BLOCK_BYTES)
+
+/* Windows are looked for while this share of the heap is free, in permille. */
+#define FLOOR_PERMILLE 15u
+#define WINDOW_MEMBERS 64u
+#define WINDOW_TRIES 3
+
+/* Entries larger than this free their amount in order before a window is
+ * looked for. */
+#define LARGE_BLOCKS (128u * 1024u / BLOCK_BYTES)
+
+/* The most that one put may evict. */
+#define EVICTIONS_MAX 1000u
+
+struct window {
+    uint32_t start; /* blocks [start, end) */
+    uint32_t end;
+    uint32_t moved; /* blocks of entries that would have to be moved */
+};
+
+static bool
+slot_is_sound(const struct shard *shard, uint32_t slot)
+{
+    struct slot_content content = index_read_slot(shard, slot);
+
+    return index_entry_is_sound(shard, content.offset, content.check);
+}
+
+static uint32_t
+slot_offset(const struct shard *shard, uint32_t slot)
+{
+    return index_read_slot(shard, slot).offset;
+}
+
+/* The slot of the entry at offset; NO_SLOT when the index knows none. */
+static uint32_t
+slot_at(const struct shard *shard, uint32_t offset, uint64_t *hash_out)
+{
+    *hash_out = index_hash_at(shard, offset);
+    return index_find_offset_locked(shard, *hash_out, offset);
+}
+
+static enum pmc_status
+evict_slot(struct shard *shard, uint32_t slot, const struct write_request *request)
+{
+    struct slot_content content = index_read_slot(shard, slot);
+    enum pmc_cause cause = expiry_passed(content.deadline, request->now_ms)
+                               ? PMC_CAUSE_EXPIRED
+                               : PMC_CAUSE_EVICTED;
+
+    if (!slot_is_sound(shard, slot))
+        return PMC_EDAMAGED;
+    STEP("room.evict");
+    return shard_drop_locked(shard, slot, index_hash_at(shard, content.offset),
+                             cause, request->victims);
+}
+
+/* ---- candidates ------------------------------------------------------ */
+
+/* The first candidate, after those used since have been put back. */
+static uint32_t
+first_candidate(struct shard *shard)
+{
+    for (;;) {
+        uint32_t slot = shard->header->queues[QUEUE_CANDIDATE].head;
+
+        if (slot == NO_SLOT)
+            slot = shard->policy->propose(shard);
+        if (slot == NO_SLOT || !slot_is_sound(shard, slot) ||
+            !shard->policy->pardon(shard, slot, slot_blocks(shard, slot)))
+            return slot;
+    }
+}
+
+/* The candidate after this one, proposing another at the end. */
+static uint32_t
+next_candidate(struct shard *shard, uint32_t slot)
+{
+    for (;;) {
+        uint32_t next = queue_next(shard, slot);
+
+        if (next == NO_SLOT)
+            next = shard->policy->propose(shard);
+        if (next == NO_SLOT || !slot_is_sound(shard, next) ||
+            !shard->policy->pardon(shard, next, slot_blocks(shard, next)))
+            return next;
+    }
+}
+
+static uint32_t
+look_ahead(uint32_t blocks)
+{
+    return blocks < SMALL_BLOCKS ? LOOK_AHEAD_SMALL : LOOK_AHEAD;
+}
+
+/* Evict the candidate that leaves the tightest hole of at least blocks.
+ * PMC_DROPPED: none does. */
+static enum pmc_status
+evict_tightest(struct shard *shard, uint32_t blocks,
+               const struct write_request *request)
+{
+    uint32_t best = NO_SLOT;
+    uint32_t best_hole = UINT32_MAX;
+    uint32_t slot = first_candidate(shard);
+
+    for (uint32_t seen = 0; slot != NO_SLOT && seen < look_ahead(blocks); seen++) {
+        uint32_t start;
+        uint32_t hole;
+
+        if (!slot_is_sound(shard, slot))
+            return PMC_EDAMAGED;
+        hole = alloc_hole_left_by(shard, slot_offset(shard, slot),
+                                  slot_blocks(shard, slot), &start);
+        if (hole == 0)
+            return PMC_EDAMAGED;
+        if (hole >= blocks && hole < best_hole) {
+            best = slot;
+            best_hole = hole;
+        }
+        if (best_hole - blocks <= blocks / 64)
+            break; /* as tight as it gets, and earliest in order */
+        slot = next_candidate(shard, slot);
+    }
+    return best == NO_SLOT ? PMC_DROPPED : evict_slot(shard, best, request);
+}
+
+static enum pmc_status
+evict_in_order(struct shard *shard, const struct write_request *request)
+{
+    uint32_t slot = first_candidate(shard);
+
+    return slot == NO_SLOT ? PMC_DROPPED : evict_slot(shard, slot, request);
+}
+
+/* ---- windows --------------------------------------------------------- */
+
+/* What it costs to empty the extent at offset, in blocks to be moved; a hole
+ * and a candidate cost nothing. */
+static uint32_t
+cost_to_empty(const struct shard *shard, uint32_t offset, bool *damaged_out)
+{
+    uint64_t hash;
+    uint32_t slot;
+
+    if (!extent_is_entry(shard, offset))
+        return 0;
+    slot = slot_at(shard, offset, &hash);
+    if (slot == NO_SLOT) {
+        *damaged_out = true;
+        return 0;
+    }
+    return queue_of(shard, slot) == QUEUE_CANDIDATE
+               ? 0
+               : (uint32_t)extent_blocks(shard, offset);
+}
+
+/* Grow a window around [offset, offset + blocks) towards the cheaper side until
+ * it is large enough. False: it cannot be, or costs more than limit. */
+static bool
+grow_window(const struct shard *shard, uint32_t offset, uint32_t blocks,
+            uint32_t need, uint32_t cost_limit, struct window *window_out,
+            bool *damaged_out)
+{
+    struct window window = {.start = offset, .end = offset + blocks};
+    uint32_t last_blocks = blocks; /* of the extent that ends the window */
+
+    for (uint32_t members = 1; window.end - window.start < need; members++) {
+        uint32_t before = 0;
+        uint32_t after = 0;
+        bool has_before =
+            alloc_before(shard, window.start, &before, damaged_out);
+        bool has_after = alloc_after(shard, window.end - last_blocks, last_blocks,
+                                     &after, damaged_out);
+        uint32_t cost_before =
+            has_before ? cost_to_empty(shard, before, damaged_out) : UINT32_MAX;
+        uint32_t cost_after =
+            has_after ? cost_to_empty(shard, after, damaged_out) : UINT32_MAX;
+
+        if (*damaged_out || members > WINDOW_MEMBERS || (!has_before && !has_after))
+            return false;
+        if (has_before && (!has_after || cost_before <= cost_after)) {
+            window.moved += cost_before;
+            window.start = before;
+        } else {
+            window.moved += cost_after;
+            last_blocks = (uint32_t)extent_blocks(shard, after);
+            window.end = after + last_blocks;
+        }
+        if (window.moved >= cost_limit)
+            return false;
+    }
+    *window_out = window;
+    return true;
+}
+
+/* The cheapest window around the largest hole or one of the candidates. */
+static enum pmc_status
+find_window(struct shard *shard, uint32_t need, struct window *window_out)
+{
+    uint32_t hole = alloc_large_hole(shard);
+    uint32_t slot = first_candidate(shard);
+    uint32_t least = need + 1; /* moving more than is stored is never worth it */
+    bool found = false;
+    bool damaged = false;
+
+    if (hole != NO_OFFSET &&
+        grow_window(shard, hole, hole_at(shard, hole)->size, need, least, window_out,
+                    &damaged)) {
+        least = window_out->moved;
+        found = true;
+    }
+    for (uint32_t seen = 0; slot != NO_SLOT && least > 0 && seen < look_ahead(need);
+         seen++) {
+        if (!slot_is_sound(shard, slot))
+            return PMC_EDAMAGED;
+        if (grow_window(shard, slot_offset(shard, slot), slot_blocks(shard, slot),
+                        need, least, window_out, &damaged)) {
+            least = window_out->moved;
+            found = true;
+        }
+        slot = next_candidate(shard, slot);
+    }
+    if (damaged)
+        return PMC_EDAMAGED;
+    return found ? PMC_OK : PMC_DROPPED;
+}
+
+/* Move the entry in slot out of [from, to). PMC_DROPPED: no hole elsewhere. */
+static enum pmc_status
+move_entry(struct shard *shard, uint32_t slot, uint64_t hash,
+           const struct window *window)
+{
+    uint32_t old = slot_offset(shard, slot);
+    uint32_t blocks = slot_blocks(shard, slot);
+    uint32_t before;
+    uint32_t new;
+    enum pmc_status status = alloc_take_outside_locked(
+        shard, blocks, window->start, window->end, &new);
+
+    if (status != PMC_OK)
+        return status;
+    before = entry_at(shard, new)->before_blocks;
+    memcpy(entry_at(shard, new), entry_at(shard, old), (size_t)blocks * BLOCK_BYTES);
+    entry_at(shard, new)->before_blocks = before;
+    STEP("move.copied");
+    index_move_locked(shard, hash, slot, new);
+    bump_locked(&shard->header->moved_bytes, (uint64_t)blocks * BLOCK_BYTES);
+    STEP("move.published");
+    return alloc_free_locked(shard, old, blocks);
+}
+
+/* Make the whole window a hole: evict candidates, move the rest; what finds no
+ * other home is evicted. */
+static enum pmc_status
+empty_window(struct shard *shard, const struct window *window,
+             const struct write_request *request)
+{
+    uint32_t at = window->start;
+
+    while (at < window->end) {
+        uint32_t blocks = (uint32_t)extent_blocks(shard, at);
+        enum pmc_status status = PMC_OK;
+
+        if (extent_is_entry(shard, at)) {
+            uint64_t hash;
+            uint32_t slot = slot_at(shard, at, &hash);
+
+            if (slot == NO_SLOT)
+                return PMC_EDAMAGED;
+            status = queue_of(shard, slot) == QUEUE_CANDIDATE
+                         ? PMC_DROPPED
+                         : move_entry(shard, slot, hash, window);
+            if (status == PMC_DROPPED)
+                status = evict_slot(shard, slot, request);
+        }
+        if (status != PMC_OK)
+            return status;
+        /* Freed extents merge, but inside the window nothing is taken, so the
+         * heads of merged holes still say where the next one begins. */
+        at += blocks;
+    }
+    return PMC_OK;
+}
+
+/* ---- the whole ------------------------------------------------------- */
+
+static uint64_t
+floor_blocks(const struct shard *shard)
+{
+    return (uint64_t)load_relaxed(&shard->header->limit_blocks) * FLOOR_PERMILLE /
+           1000;
+}
+
+/* One step towards a hole of this size. PMC_DROPPED: nothing is left to evict. */
+static enum pmc_status
+make_room(struct shard *shard, uint32_t blocks, int window_tries,
+          const struct write_request *request)
+{
+    uint64_t wanted = floor_blocks(shard);
+    struct window window;
+    enum pmc_status status = PMC_DROPPED;
+
+    if (blocks <= LARGE_BLOCKS) {
+        status = evict_tightest(shard, blocks, request);
+        if (status != PMC_DROPPED)
+            return status;
+    } else {
+        wanted += blocks;
+    }
+    if (shard->header->free_blocks >= wanted && window_tries < WINDOW_TRIES) {
+        status = find_window(shard, blocks, &window);
+        if (status == PMC_OK)
+            return empty_window(shard, &window, request);
+        if (status != PMC_DROPPED)
+            return status;
+    }
+    return evict_in_order(shard, request);
+}
+
+/* Without a policy that evicts, only the dead make room. */
+static enum pmc_status
+drop_all_expired(struct shard *shard, const struct write_request *request)
+{
+    uint32_t buckets = load_relaxed(&shard->header->bucket_count) +
+                       shard->header->overflow_used;
+    bool found = false;
+
+    for (uint32_t turn = 0; turn < buckets; turn++) {
+        uint32_t slot;
+
+        while ((slot = expiry_sweep_locked(shard, request->now_ms)) != NO_SLOT) {
+            enum pmc_status status = evict_slot(shard, slot, request);
+
+            if (status != PMC_OK)
+                return status;
+            found = true;
+        }
+    }
+    return found ? PMC_OK : PMC_DROPPED;
+}
+
+enum pmc_status
+shard_take_room_locked(struct shard *shard, uint32_t blocks,
+                       const struct write_request *request, uint32_t *offset_out)
+{
+    bool evicts = shard->policy != &evict_none;
+    uint64_t evicted_before = load_relaxed(&shard->header->evict);
+    int tries = 0;
+
+    for (;;) {
+        enum pmc_status status = alloc_take_locked(shard, blocks, offset_out);
+
+        if (status != PMC_DROPPED)
+            return status;
+        if (load_relaxed(&shard->header->limit_blocks) < shard->max_blocks &&
+            !request->no_growth && !pool_growth_refused(shard->pool))
+            return SHARD_GROW_HEAP;
+        if (evicts)
+            status = make_room(shard, blocks, tries++, request);
+        else
+            status = drop_all_expired(shard, request);
+        if (status == PMC_DROPPED && !evicts)
+            return PMC_EFULL;
+        if (status != PMC_OK)
+            return status;
+        if (blocks <= LARGE_BLOCKS &&
+            load_relaxed(&shard->header->evict) - evicted_before > EVICTIONS_MAX)
+            return PMC_DROPPED;
+    }
+}

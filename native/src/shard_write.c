@@ -1,0 +1,428 @@
+/*
+ * Changing a shard; see shard.h. Every function needs the shard lock.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "alloc.h"
+#include "evict.h"
+#include "expiry.h"
+#include "fault.h"
+#include "pool.h"
+#include "queue.h"
+#include "shard.h"
+
+/* Buckets that a write looks through for expired entries. */
+#define SWEEPS_A_WRITE 2
+
+/* ---- taking entries out ---------------------------------------------- */
+
+/* Keep the key for the callback. Without memory for it the callback is not
+ * called: the eviction itself must go on. */
+static void
+remember_victim(const struct shard *shard, uint32_t offset, enum pmc_cause cause,
+                struct victims *victims)
+{
+    struct entry_head *head = entry_at(shard, offset);
+    struct victim record = {.cause = (uint32_t)cause, .key_size = head->key_size};
+    size_t size = sizeof record + round_up(head->key_size, 4);
+
+    if (victims->used + size > victims->capacity) {
+        size_t capacity = (victims->used + size) * 2;
+        uint8_t *bytes = realloc(victims->bytes, capacity);
+
+        if (!bytes)
+            return;
+        victims->bytes = bytes;
+        victims->capacity = capacity;
+    }
+    memcpy(victims->bytes + victims->used, &record, sizeof record);
+    memcpy(victims->bytes + victims->used + sizeof record, entry_key(head),
+           head->key_size);
+    victims->used += size;
+}
+
+static void
+count_entry_gone(struct shard *shard, const struct entry_head *head, uint32_t blocks)
+{
+    struct shard_header *header = shard->header;
+
+    store_relaxed(&header->entries, load_relaxed(&header->entries) - 1);
+    store_relaxed(&header->used_blocks, load_relaxed(&header->used_blocks) - blocks);
+    store_relaxed(&header->payload_bytes,
+                  load_relaxed(&header->payload_bytes) - head->key_size -
+                      (head->size & EXTENT_SIZE));
+}
+
+enum pmc_status
+shard_drop_locked(struct shard *shard, uint32_t slot, uint64_t hash,
+                  enum pmc_cause cause, struct victims *victims)
+{
+    struct slot_content content = index_read_slot(shard, slot);
+    uint32_t blocks;
+
+    if (!index_entry_is_sound(shard, content.offset, content.check))
+        return PMC_EDAMAGED;
+    blocks = slot_blocks(shard, slot);
+    if (victims && cause != CAUSE_DELETED)
+        remember_victim(shard, content.offset, cause, victims);
+    if (cause == PMC_CAUSE_EVICTED)
+        shard->policy->evicted(shard, slot, hash, blocks);
+    bump_locked(&shard->header->evict,
+                cause == PMC_CAUSE_EVICTED || cause == PMC_CAUSE_REQUESTED);
+    bump_locked(&shard->header->expired, cause == PMC_CAUSE_EXPIRED);
+    queue_remove_locked(shard, slot, blocks);
+    index_remove_locked(shard, hash, slot);
+    STEP("drop.removed");
+    count_entry_gone(shard, entry_at(shard, content.offset), blocks);
+    return alloc_free_locked(shard, content.offset, blocks);
+}
+
+static uint64_t
+slot_hash(const struct shard *shard, uint32_t slot)
+{
+    return index_hash_at(shard, index_read_slot(shard, slot).offset);
+}
+
+static bool
+slot_is_sound(const struct shard *shard, uint32_t slot)
+{
+    struct slot_content content = index_read_slot(shard, slot);
+
+    return index_entry_is_sound(shard, content.offset, content.check);
+}
+
+static enum pmc_status
+sweep_expired(struct shard *shard, const struct write_request *request)
+{
+    for (int sweep = 0; sweep < SWEEPS_A_WRITE; sweep++) {
+        uint32_t slot = expiry_sweep_locked(shard, request->now_ms);
+        enum pmc_status status;
+
+        if (slot == NO_SLOT)
+            continue;
+        if (!slot_is_sound(shard, slot))
+            return PMC_EDAMAGED;
+        status = shard_drop_locked(shard, slot, slot_hash(shard, slot),
+                                   PMC_CAUSE_EXPIRED, request->victims);
+        if (status != PMC_OK)
+            return status;
+    }
+    return PMC_OK;
+}
+
+/* ---- put ------------------------------------------------------------- */
+
+static uint32_t
+find_live(const struct shard *shard, const struct write_request *request)
+{
+    uint32_t slot = index_find_locked(shard, request->hash, request->key,
+                                      request->key_size);
+
+    if (slot != NO_SLOT && expiry_passed(index_read_slot(shard, slot).deadline,
+                                         request->now_ms))
+        return NO_SLOT;
+    return slot;
+}
+
+static bool
+condition_holds(const struct shard *shard, const struct write_request *request)
+{
+    uint32_t slot = find_live(shard, request);
+
+    switch (request->condition) {
+    case PMC_IF_ABSENT:
+        return slot == NO_SLOT;
+    case PMC_IF_PRESENT:
+        return slot != NO_SLOT;
+    case PMC_IF_GENERATION:
+        return slot != NO_SLOT &&
+               entry_at(shard, index_read_slot(shard, slot).offset)->generation ==
+                   request->generation;
+    default:
+        return true;
+    }
+}
+
+static uint64_t
+next_generation(struct shard *shard)
+{
+    bump_locked(&shard->header->generation, 1);
+    return load_relaxed(&shard->header->generation);
+}
+
+/* Write the entry into an extent that no reader can reach. */
+static void
+write_entry(struct shard *shard, uint32_t offset, const struct write_request *request)
+{
+    struct entry_head *head = entry_at(shard, offset);
+
+    STEP("write.begin");
+    head->size = EXTENT_ENTRY | (uint32_t)request->value_size;
+    head->key_size = (uint16_t)request->key_size;
+    head->tag = request->tag;
+    head->reserved = 0;
+    head->checksum = request->checksum;
+    head->generation = next_generation(shard);
+    if (request->key_size)
+        memcpy(entry_key(head), request->key, request->key_size);
+    STEP("write.key");
+    if (request->value_size)
+        memcpy(entry_key(head) + request->key_size, request->value,
+               request->value_size);
+    STEP("write.value");
+}
+
+static void
+count_entry_new(struct shard *shard, const struct write_request *request,
+                uint32_t blocks)
+{
+    struct shard_header *header = shard->header;
+
+    bump_locked(&header->put, 1);
+    bump_locked(&header->entries, 1);
+    bump_locked(&header->used_blocks, blocks);
+    bump_locked(&header->payload_bytes, request->key_size + request->value_size);
+    bump_locked(&header->written_bytes, (uint64_t)blocks * BLOCK_BYTES);
+}
+
+static enum pmc_status
+replace_entry(struct shard *shard, uint32_t slot, struct slot_content content,
+              uint32_t blocks, const struct write_request *request)
+{
+    struct slot_content old = index_read_slot(shard, slot);
+    uint32_t old_blocks = slot_blocks(shard, slot);
+
+    content.state = (uint8_t)(old.state & ~STATE_UNVERIFIED);
+    content.heat = shard->policy->bump == BUMP_CLOCK
+                       ? old.heat
+                       : (uint8_t)min_u64(old.heat + 1u, HEAT_MAX);
+    index_update_locked(shard, request->hash, slot, &content);
+    queue_resize_locked(shard, slot, old_blocks, blocks);
+    count_entry_new(shard, request, blocks);
+    count_entry_gone(shard, entry_at(shard, old.offset), old_blocks);
+    STEP("put.replaced");
+    /* The new value is out: what is found broken now must not repeat the put. */
+    if (alloc_free_locked(shard, old.offset, old_blocks) != PMC_OK)
+        shard_recover_locked(shard);
+    return PMC_OK;
+}
+
+/* Without another bucket to be had, a neighbour in the chain gives way. */
+static uint32_t
+insert_somehow(struct shard *shard, const struct slot_content *content,
+               const struct write_request *request)
+{
+    uint32_t slot = index_insert_locked(shard, request->hash, content);
+    uint32_t victim;
+
+    if (slot != NO_SLOT)
+        return slot;
+    victim = index_any_in_chain(shard, request->hash);
+    if (victim == NO_SLOT || !slot_is_sound(shard, victim) ||
+        shard_drop_locked(shard, victim, slot_hash(shard, victim),
+                          PMC_CAUSE_EVICTED, request->victims) != PMC_OK)
+        return NO_SLOT;
+    return index_insert_locked(shard, request->hash, content);
+}
+
+static enum pmc_status
+store_entry(struct shard *shard, uint32_t offset, uint32_t blocks,
+            const struct write_request *request)
+{
+    struct slot_content content = {.offset = offset,
+                                   .deadline = request->deadline,
+                                   .tag = index_tag(request->hash),
+                                   .check = (uint8_t)blocks};
+    uint32_t slot = index_find_locked(shard, request->hash, request->key,
+                                      request->key_size);
+
+    write_entry(shard, offset, request);
+    if (slot != NO_SLOT)
+        return replace_entry(shard, slot, content, blocks, request);
+    slot = insert_somehow(shard, &content, request);
+    if (slot == NO_SLOT)
+        return PMC_EDAMAGED; /* recovery finds the extent unreferenced */
+    STEP("put.inserted");
+    count_entry_new(shard, request, blocks);
+    shard->policy->admit(shard, slot, request->hash, blocks);
+    index_balance_locked(shard);
+    return PMC_OK;
+}
+
+/* No room was found. The key must not go on serving its old value. */
+static enum pmc_status
+drop_refused(struct shard *shard, struct write_request *request)
+{
+    enum pmc_status status = shard_delete_locked(shard, request);
+
+    bump_locked(&shard->header->rejected, 1);
+    return status < 0 ? status : PMC_DROPPED;
+}
+
+enum pmc_status
+shard_put_locked(struct shard *shard, struct write_request *request)
+{
+    uint32_t blocks =
+        (uint32_t)entry_blocks(request->key_size, request->value_size);
+    uint32_t offset;
+    enum pmc_status status = sweep_expired(shard, request);
+
+    if (status != PMC_OK)
+        return status;
+    if (!condition_holds(shard, request))
+        return PMC_UNMET;
+    if (!request->no_growth && index_wants(shard) != 0 &&
+        !pool_growth_refused(shard->pool))
+        return SHARD_GROW_INDEX;
+    status = shard_take_room_locked(shard, blocks, request, &offset);
+    if (status == PMC_EFULL)
+        bump_locked(&shard->header->rejected, 1);
+    if (status == PMC_DROPPED)
+        return drop_refused(shard, request);
+    if (status != PMC_OK)
+        return status;
+    STEP("put.room");
+    return store_entry(shard, offset, blocks, request);
+}
+
+/* ---- the others ------------------------------------------------------ */
+
+enum pmc_status
+shard_delete_locked(struct shard *shard, struct write_request *request)
+{
+    uint32_t slot = index_find_locked(shard, request->hash, request->key,
+                                      request->key_size);
+    bool live;
+
+    if (slot == NO_SLOT)
+        return PMC_MISS;
+    live = !expiry_passed(index_read_slot(shard, slot).deadline, request->now_ms);
+    if (shard_drop_locked(shard, slot, request->hash, CAUSE_DELETED, NULL) != PMC_OK)
+        shard_recover_locked(shard); /* it is gone; its neighbours are not sound */
+    bump_locked(&shard->header->delete_, live);
+    return live ? PMC_OK : PMC_MISS;
+}
+
+enum pmc_status
+shard_touch_locked(struct shard *shard, struct write_request *request)
+{
+    uint32_t slot = find_live(shard, request);
+    struct slot_content content;
+
+    if (slot == NO_SLOT)
+        return PMC_MISS;
+    content = index_read_slot(shard, slot);
+    content.deadline = request->deadline;
+    index_update_locked(shard, request->hash, slot, &content);
+    return PMC_OK;
+}
+
+/* Read a decimal integer, as pmc_incr() writes it. */
+static bool
+parse_integer(const uint8_t *text, size_t size, int64_t *value_out)
+{
+    char digits[24];
+    char *end;
+    bool negative = size > 0 && text[0] == '-';
+
+    if (size == (size_t)negative || size >= sizeof digits)
+        return false;
+    for (size_t i = negative; i < size; i++)
+        if (text[i] < '0' || text[i] > '9')
+            return false;
+    memcpy(digits, text, size);
+    digits[size] = '\0';
+    errno = 0;
+    *value_out = strtoll(digits, &end, 10);
+    return errno == 0;
+}
+
+/* The value that the sum is made from, and what of the entry it keeps. */
+static enum pmc_status
+read_addend(const struct shard *shard, struct incr_request *request,
+            int64_t *addend_out)
+{
+    uint32_t slot = find_live(shard, &request->write);
+    struct slot_content content;
+    struct entry_head *head;
+
+    if (slot == NO_SLOT) {
+        *addend_out = request->initial;
+        request->write.deadline = request->created_deadline;
+        request->write.tag = request->created_tag;
+        return request->create ? PMC_OK : PMC_MISS;
+    }
+    content = index_read_slot(shard, slot);
+    head = entry_at(shard, content.offset);
+    if (!parse_integer(entry_key(head) + head->key_size, head->size & EXTENT_SIZE,
+                       addend_out))
+        return PMC_ENOT_INTEGER;
+    request->write.deadline = content.deadline;
+    request->write.tag = head->tag;
+    return PMC_OK;
+}
+
+enum pmc_status
+shard_incr_locked(struct shard *shard, struct write_request *write)
+{
+    struct incr_request *request = (struct incr_request *)(void *)write;
+    int64_t addend;
+    enum pmc_status status = read_addend(shard, request, &addend);
+
+    if (status != PMC_OK)
+        return status;
+    if (__builtin_add_overflow(addend, request->delta, &request->result))
+        return PMC_EOVERFLOW;
+    write->value = request->digits;
+    write->value_size = (size_t)snprintf(request->digits, sizeof request->digits,
+                                         "%" PRId64, request->result);
+    write->checksum = shard_checksum(write->hash, write->tag, request->digits,
+                                     write->value_size);
+    return shard_put_locked(shard, write);
+}
+
+/* The policy's next victim, whoever proposed it. */
+static uint32_t
+next_victim(struct shard *shard)
+{
+    uint32_t slot = shard->header->queues[QUEUE_CANDIDATE].head;
+
+    return slot != NO_SLOT ? slot : shard->policy->propose(shard);
+}
+
+enum pmc_status
+shard_evict_locked(struct shard *shard, struct write_request *request)
+{
+    uint32_t slot = request->key ? index_find_locked(shard, request->hash,
+                                                     request->key,
+                                                     request->key_size)
+                                 : next_victim(shard);
+
+    if (slot == NO_SLOT)
+        return PMC_MISS;
+    if (!slot_is_sound(shard, slot))
+        return PMC_EDAMAGED;
+    return shard_drop_locked(shard, slot, slot_hash(shard, slot),
+                             PMC_CAUSE_REQUESTED, request->victims);
+}
+
+void
+shard_clear_locked(struct shard *shard)
+{
+    struct shard_header *header = shard->header;
+    struct alloc_rebuild rebuild;
+
+    STEP("clear.begin");
+    index_format_locked(shard);
+    evict_format_locked(shard);
+    alloc_rebuild_begin(&rebuild, shard);
+    alloc_rebuild_end(&rebuild);
+    store_relaxed(&header->entries, 0);
+    store_relaxed(&header->used_blocks, 0);
+    store_relaxed(&header->payload_bytes, 0);
+    STEP("clear.end");
+}

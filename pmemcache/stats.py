@@ -1,0 +1,65 @@
+"""The statistics of a pool."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+__all__ = ["PoolStats"]
+
+
+@dataclass(frozen=True)
+class PoolStats:
+    """Totals over all processes since the pool was made.
+
+    The fields are those of `pmemcache_stats.def`, in its order.
+    """
+
+    put: int
+    """Values stored."""
+    get: int
+    """Look-ups: hit + miss."""
+    hit: int
+    """Look-ups that found a live entry."""
+    miss: int
+    """Look-ups that found none."""
+    delete: int
+    """Entries removed by delete."""
+    evict: int
+    """Entries removed to make room or on request."""
+    expired: int
+    """Entries removed because their deadline had passed."""
+    rejected: int
+    """Puts that were not stored for want of room or of a lock."""
+    moved_bytes: int
+    """Bytes of entries moved within the heap to make room."""
+    written_bytes: int
+    """Bytes of entries written into the heap."""
+    entries: int
+    """Entries in the pool now, expired ones included until they are swept."""
+    dram_size_used: int
+    """Bytes of memory that index, queues and ghosts take."""
+    pool_size_used: int
+    """Heap bytes taken by entries, headers and rounding included."""
+    payload_bytes: int
+    """Key and value bytes of the entries."""
+    allocated_bytes: int
+    """Heap bytes that the file system has allocated."""
+    capacity_bytes: int
+    """Most bytes the heap may take."""
+    recoveries: int
+    """Shards repaired after their lock's owner died or damage was found."""
+    damaged: int
+    """Entries dropped because their bytes made no sense."""
+    lock_timeouts: int
+    """Operations given up because a lock was not had in time."""
+    attached: int
+    """Processes attached now."""
+
+    @property
+    def hit_ratio(self) -> float:
+        """Hits among look-ups, 0.0 to 1.0; 0.0 when there were none."""
+        return self.hit / self.get if self.get else 0.0
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the statistics by name."""
+        return asdict(self)

@@ -1,0 +1,286 @@
+"""Run the comparison: every backend under both kinds of load, then the single calls.
+
+Every site starts from the same state: a fresh copy of the database, fresh servers, an empty
+cache, the same warm-up. Then the sites take turns, so that a noisy host treats them alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sqlite3
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from compare import calls, environment, servers, workload
+from compare.backends import BACKENDS, Backend, why_skipped
+from compare.driver import drive_in_own_process
+from compare.footprint import Footprint, weigh_in_own_process
+from compare.results import Report, WorkingSet
+from compare.site import Site, phase_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from compare.plan import Plan
+    from compare.workload import City
+
+
+WEIGHED_REQUESTS = 400
+
+
+class Narrator(Protocol):
+    """Somebody who tells the user what is being done."""
+
+    def say(self, text: str) -> None:
+        """Tell what happens next, or what was found."""
+
+    def step(
+        self, text: str, *, total: float | None
+    ) -> contextlib.AbstractContextManager[Callable[[float], None]]:
+        """Show a step's progress; the yielded function takes how much of *total* is done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What to compare and where.
+
+    Args:
+        plan: Sizes, times and rates.
+        database: The site's loaded SQLite file; never changed.
+        pool_parent: Directory for the pool: a DAX file system, tmpfs, or any other.
+        narrator: Told about every step.
+        chosen: Keys of the backends to compare.
+    """
+
+    plan: Plan
+    database: Path
+    pool_parent: Path
+    narrator: Narrator
+    chosen: Sequence[str]
+
+    def run(self, *, command: str, quick: bool) -> Report:
+        """Measure everything and return the report.
+
+        All sites run side by side and take turns; those that wait are idle.
+
+        Raises:
+            BackendUnavailableError: A backend cannot be imported.
+            ServerError: A server did not start.
+            TaskError: A measuring process failed.
+            SiteError: A site answered nothing.
+        """
+        started, clock = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), time.monotonic()
+        skipped = {
+            backend.label: reason for backend in BACKENDS if (reason := self._why_skipped(backend))
+        }
+        for label, reason in skipped.items():
+            self.narrator.say(f"[yellow]{label} is left out: {reason}[/]")
+        backends = [backend for backend in BACKENDS if backend.label not in skipped]
+        described = environment.describe(self.pool_parent)
+        cities = workload.read_cities(self.database, self.plan.cities)
+        footprint = self._weigh(cities)
+        with contextlib.ExitStack() as stack:
+            sites = [self._started(backend, cities, footprint, stack) for backend in backends]
+            rate = self.plan.rate or offered_rate(sites, share=self.plan.rate_share)
+            self._drive_all(sites, rate)
+            results = [site.result(self.plan, footprint) for site in sites]
+        return Report(
+            command=command,
+            started=started,
+            quick=quick,
+            plan=asdict(self.plan),
+            rate=rate,
+            environment=described,
+            footprint=footprint,
+            working_set=self._working_set(cities, rate, footprint),
+            skipped=skipped,
+            backends=results,
+            calls=self._calls(backends),
+            load_average_after=[round(value, 2) for value in os.getloadavg()],
+            seconds=round(time.monotonic() - clock, 1),
+        )
+
+    def _why_skipped(self, backend: Backend) -> str | None:
+        if backend.key not in self.chosen:
+            return "not asked for on the command line"
+        return why_skipped(backend)
+
+    def _weigh(self, cities: Sequence[City]) -> Footprint:
+        with self.narrator.step("Weighing the site's cache entries", total=None):
+            sample = itertools.islice(self._sequence(cities), WEIGHED_REQUESTS)
+            footprint = weigh_in_own_process(sample, self.database)
+        plan = self.plan
+        entries = plan.cache_bytes // plan.workers // footprint["entry_bytes"]
+        self.narrator.say(
+            f"An entry takes {footprint['entry_bytes']:,} bytes in LocMemCache, so its "
+            f"{plan.cache_bytes / 2**20:g} MiB are {entries:,} entries in each of "
+            f"{plan.workers} workers."
+        )
+        return footprint
+
+    def _started(
+        self,
+        backend: Backend,
+        cities: Sequence[City],
+        footprint: Footprint,
+        stack: contextlib.ExitStack,
+    ) -> Site:
+        """Serve the site on *backend* from a fresh state until *stack* ends, and warm it up."""
+        with self.narrator.step(f"{backend.label}: starting", total=None):
+            directory = stack.enter_context(servers.scratch_directory())
+            pool_directory = stack.enter_context(servers.scratch_directory(self.pool_parent))
+            cache_server, location = self._cache(backend, directory, pool_directory, stack)
+            database = directory / "places.sqlite3"
+            copy_database(self.database, database)
+            variables = {
+                "DJANGO_SETTINGS_MODULE": "config.settings",
+                "SAMPLE_CACHE": backend.key,
+                "SAMPLE_CACHE_LOCATION": location,
+                "SAMPLE_CACHE_BYTES": str(self.plan.cache_bytes),
+                "SAMPLE_CACHE_ENTRY_BYTES": str(footprint["entry_bytes"]),
+                "SAMPLE_WORKERS": str(self.plan.workers),
+                "SAMPLE_ALLOW_EDITS": "1",
+                "SAMPLE_SECRET_KEY": "only for the comparison",
+                "SAMPLE_DB": str(database),
+            }
+            web_server = stack.enter_context(
+                servers.site(directory, workers=self.plan.workers, environment=variables)
+            )
+        site = Site(backend, web_server, cache_server, location, pool_directory, cities)
+        self._warm_up(site)
+        return site
+
+    def _warm_up(self, site: Site) -> None:
+        plan = self.plan
+        drive = site.drive(
+            plan,
+            limit=plan.warmup_requests,
+            seconds=plan.warmup_seconds,
+            connections=plan.closed_connections,
+        )
+        text = f"{site.backend.label}: warm-up"
+        with self.narrator.step(text, total=plan.warmup_requests) as advance:
+            site.note("warm-up", drive_in_own_process(drive, on_progress=advance))
+        done = site.combined("warm-up")
+        self.narrator.say(f"{text}, {done.served:,} requests in {done.elapsed_seconds:.1f} s")
+
+    def _drive_all(self, sites: Sequence[Site], rate: float) -> None:
+        """Measure all sites in turns: the open loop, the memory, then the closed loop.
+
+        The open loop comes first because all sites have served the same requests until its
+        end, whatever they are fast or slow at.
+        """
+        plan = self.plan
+        limit = max(1, round(rate * plan.open_seconds))
+        self.narrator.say(
+            f"Open loop: {rate:g} requests/s for every backend, latency from the intended start."
+        )
+        for number, site in self._turns(sites, "open", seconds=plan.open_seconds):
+            skip = plan.warmup_requests + number * limit
+            drive = site.drive(
+                plan, skip=skip, limit=limit, rate=rate, connections=plan.open_connections
+            )
+            site.note("open", drive_in_own_process(drive))
+        for site in sites:
+            site.measure_memory()
+            self._tell(site, "open", f"{rate:g} requests/s offered")
+        for _, site in self._turns(sites, "closed", seconds=plan.closed_seconds):
+            skip = plan.warmup_requests + plan.rounds * limit + site.combined("closed").sent
+            drive = site.drive(
+                plan,
+                skip=skip,
+                seconds=plan.closed_seconds,
+                connections=plan.closed_connections,
+            )
+            site.note("closed", drive_in_own_process(drive))
+        for site in sites:
+            self._tell(site, "closed", "as fast as it goes")
+
+    def _turns(
+        self, sites: Sequence[Site], load: str, *, seconds: float
+    ) -> Iterator[tuple[int, Site]]:
+        """Yield number of the round and site; each round begins with another site."""
+        turns = self.plan.rounds * len(sites)
+        title = f"{load.capitalize()} loop, {turns} turns of {seconds:g} s"
+        with self.narrator.step(title, total=turns) as advance:
+            for turn in range(turns):
+                number, place = divmod(turn, len(sites))
+                yield number, sites[(place + number) % len(sites)]
+                advance(turn + 1)
+
+    def _tell(self, site: Site, load: str, text: str) -> None:
+        phase = phase_of(site.combined(load))
+        latency = phase["latency"]
+        errors = f", [red]{phase['errors']} errors: {phase['first_error']}[/]"
+        self.narrator.say(
+            f"{site.backend.label}, {text}: {phase['requests_per_second']:,.0f} requests/s, "
+            f"p50 {latency['p50_us'] / 1000:.1f} ms, p99 {latency['p99_us'] / 1000:.1f} ms"
+            + (errors if phase["errors"] else "")
+        )
+
+    def _cache(
+        self,
+        backend: Backend,
+        directory: Path,
+        pool_directory: Path,
+        stack: contextlib.ExitStack,
+    ) -> tuple[servers.Server | None, str]:
+        """Start the server that *backend* needs, if any; return it and the cache's LOCATION."""
+        if backend.key == "redis":
+            server = stack.enter_context(
+                servers.redis(directory, budget_bytes=self.plan.cache_bytes)
+            )
+            return server, f"unix://{server.socket_path}"
+        if backend.key == "pmemcache":
+            return None, str(pool_directory / "site.pool")
+        return None, ""
+
+    def _sequence(self, cities: Sequence[City]) -> Iterator[workload.Request]:
+        return workload.requests(cities, seed=self.plan.seed, exponent=self.plan.exponent)
+
+    def _working_set(self, cities: Sequence[City], rate: float, footprint: Footprint) -> WorkingSet:
+        count = self.plan.warmup_requests + self.plan.rounds * round(rate * self.plan.open_seconds)
+        entries = workload.cached_entries(itertools.islice(self._sequence(cities), count))
+        return WorkingSet(requests=count, entries=entries, bytes=entries * footprint["entry_bytes"])
+
+    def _calls(self, backends: Sequence[Backend]) -> calls.CallCosts:
+        with contextlib.ExitStack() as stack:
+            directory = stack.enter_context(servers.scratch_directory())
+            pool_directory = stack.enter_context(servers.scratch_directory(self.pool_parent))
+            plan = calls.CallPlan(
+                locations={
+                    backend.key: self._cache(backend, directory, pool_directory, stack)[1]
+                    for backend in backends
+                    if backend.caches
+                },
+                budget_bytes=self.plan.cache_bytes,
+                rounds=self.plan.call_rounds,
+                calls_per_round=self.plan.calls_per_round,
+            )
+            text = "Single cache calls, backends in turns"
+            advance = stack.enter_context(self.narrator.step(text, total=plan.rounds))
+            return calls.measure_in_own_process(plan, on_progress=advance)
+
+
+def offered_rate(sites: Sequence[Site], *, share: float) -> float:
+    """Return *share* of what the slowest cache served in its warm-up, rounded to two digits."""
+    slowest = min(
+        done.served / done.elapsed_seconds
+        for site in sites
+        if (site.backend.caches or len(sites) == 1)
+        for done in [site.combined("warm-up")]
+    )
+    return float(f"{share * slowest:.2g}")
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy a SQLite database that others may have open."""
+    with (
+        contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as original,
+        contextlib.closing(sqlite3.connect(target)) as copy,
+    ):
+        original.backup(copy)

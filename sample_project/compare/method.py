@@ -1,0 +1,127 @@
+"""How a comparison was made, as (name, text) pairs for the report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from compare.workload import Mix
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from compare.results import Report
+
+MIB = 1024 * 1024
+
+CONNECTIONS = (
+    "One request per connection over a Unix socket, as a reverse proxy in front of gunicorn's sync "
+    "workers does: an idle worker takes the next request, so no backend is lucky with how its "
+    "connections spread. Connecting costs every backend the same."
+)
+STALE_READ = (
+    "A page that shows an older revision of its city than a write whose answer had arrived before "
+    "the page was asked for."
+)
+HITS = (
+    "Hits and misses are lookups of facts, neighbourhoods and statistics; the pages' template "
+    "fragments are cached as well but not counted."
+)
+
+
+def method(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield everything that somebody needs to repeat or to doubt the comparison."""
+    yield "Command", report["command"]
+    yield "Started, took", f"{report['started']}, {report['seconds']:.0f} s"
+    yield "Requests", _requests(report)
+    yield "Warm-up", _warm_up(report)
+    yield "Closed loop", _closed_loop(report)
+    yield "Open loop", _open_loop(report)
+    yield "Connections", CONNECTIONS
+    yield "Byte budget", _byte_budget(report)
+    yield "Working set", _working_set(report)
+    yield "Hit ratio", HITS
+    yield "Stale read", STALE_READ
+    yield from _host(report)
+
+
+def _requests(report: Report) -> str:
+    plan, mix = report["plan"], Mix()
+    return (
+        f"Seed {plan['seed']}: {mix.city_page:.0%} city pages, {mix.nearby_api:.0%} JSON of nearby "
+        f"places, {mix.country_page:.0%} country pages, {mix.write:.0%} writes that change a city "
+        f"and delete what was cached of it. Cities are drawn from the {plan['cities']:,} most "
+        f"populous by a Zipf law with exponent {plan['exponent']:g}. The same sequence, in the "
+        "same order, for every backend."
+    )
+
+
+def _warm_up(report: Report) -> str:
+    plan = report["plan"]
+    return (
+        f"{plan['warmup_requests']:,} requests (at most {plan['warmup_seconds']:g} s) to each "
+        "site, on a fresh copy of the database and an empty cache; the measurement goes on where "
+        "the warm-up ends in the sequence. Then the sites take turns while the others are idle: "
+        f"{plan['rounds']} rounds of the open loop, then of the closed loop, each beginning with "
+        "another site."
+    )
+
+
+def _closed_loop(report: Report) -> str:
+    plan = report["plan"]
+    return (
+        f"{plan['closed_connections']} connections, {plan['rounds']} turns of "
+        f"{plan['closed_seconds']:g} s. A faster site gets further in the sequence."
+    )
+
+
+def _open_loop(report: Report) -> str:
+    plan = report["plan"]
+    chosen = f"{plan['rate_share']:.0%} of what the slowest cache served in its warm-up"
+    return (
+        f"{report['rate']:g} requests/s, {plan['rounds']} turns of {plan['open_seconds']:g} s "
+        f"({'given' if plan['rate'] else chosen}), arriving independently of each other at "
+        f"seeded times, at most {plan['open_connections']} under way at once. The requests and "
+        "their times are the same for all. Hit ratio, queries, memory and stale reads are from "
+        "this part."
+    )
+
+
+def _byte_budget(report: Report) -> str:
+    plan, footprint = report["plan"], report["footprint"]
+    share = plan["cache_bytes"] / plan["workers"]
+    return (
+        f"{plan['cache_bytes'] / MIB:g} MiB for each: Redis as maxmemory with allkeys-lru and no "
+        f"persistence, pmemcache as the size of its pool, LocMemCache as {share / MIB:g} MiB in "
+        f"each worker, which at {footprint['entry_bytes']:,} measured bytes an entry (of which "
+        f"{footprint['payload_bytes']:,} pickled value) is MAX_ENTRIES = "
+        f"{share // footprint['entry_bytes']:,.0f}."
+    )
+
+
+def _working_set(report: Report) -> str:
+    working_set = report["working_set"]
+    return (
+        f"Warm-up and open loop send {working_set['requests']:,} requests, which ask for "
+        f"{working_set['entries']:,} different entries, about "
+        f"{working_set['bytes'] / MIB:.1f} MiB as LocMemCache stores them."
+    )
+
+
+def _host(report: Report) -> Iterator[tuple[str, str]]:
+    environment = report["environment"]
+    system = environment["pool_file_system"]
+    before, after = environment["load_average"][0], report["load_average_after"][0]
+    versions = (f"{name} {version}" for name, version in environment["versions"].items())
+    yield "Host", f"{environment['host']}, {environment['cpu']}, {environment['cores']} cores"
+    yield (
+        "Kernel, load",
+        f"Linux {environment['kernel']}; load average {before:g} before, {after:g} after.",
+    )
+    yield (
+        "File system of the pool",
+        (
+            f"{system['kind']} ({system['source']}, {system['options']}) at {system['directory']}: "
+            f"{system['medium']}."
+        ),
+    )
+    yield "Versions", ", ".join([environment["python"], *versions])

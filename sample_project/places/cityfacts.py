@@ -1,0 +1,68 @@
+"""What a page says about one city by itself."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import NamedTuple
+
+from places.caching import cached_value, city_key
+from places.geodesy import Position
+from places.models import City
+
+TIMEOUT_SECONDS = 3600
+OTHER_NAMES_SHOWN = 20
+
+
+class CityFacts(NamedTuple):
+    """A city as its page and the API show it, at one revision of its row."""
+
+    id: int
+    name: str
+    other_names: tuple[str, ...]
+    region: str
+    country_iso: str
+    country_name: str
+    latitude: float
+    longitude: float
+    population: int
+    time_zone: str
+    rank_in_country: int
+    revision: int
+
+    @property
+    def position(self) -> Position:
+        """Return where the city is."""
+        return Position(self.latitude, self.longitude)
+
+
+def city_facts(city_id: int) -> CityFacts:
+    """Return the facts of a city, from the cache when they are there.
+
+    Raises:
+        City.DoesNotExist: No city has this id; that answer is not stored.
+    """
+    return cached_value(city_key(city_id), lambda: _read_facts(city_id), TIMEOUT_SECONDS)
+
+
+def _read_facts(city_id: int) -> CityFacts:
+    city = City.objects.select_related("country").get(pk=city_id)
+    larger = City.objects.filter(country=city.country_id, population__gt=city.population)
+    return CityFacts(
+        id=city.id,
+        name=city.name,
+        other_names=_other_names(city),
+        region=city.region,
+        country_iso=city.country.iso,
+        country_name=city.country.name,
+        latitude=city.latitude,
+        longitude=city.longitude,
+        population=city.population,
+        time_zone=city.time_zone,
+        rank_in_country=larger.count() + 1,
+        revision=city.revision,
+    )
+
+
+def _other_names(city: City) -> tuple[str, ...]:
+    names = (name for name in city.other_names.splitlines() if name != city.name)
+    return tuple(islice(names, OTHER_NAMES_SHOWN))

@@ -1,0 +1,1 @@
+"""`load_places` fills the database."""

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SAMPLE_PROJECT = Path(__file__).resolve().parents[2] / "sample_project"
+
+
+@pytest.mark.slow
+def test_quick_comparison_measures_every_cache_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    pools = tmp_path / "pools"
+    pools.mkdir()
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "compare", "--quick"),
+            *("--output", str(tmp_path / "out"), "--pool-directory", str(pools)),
+        ],
+        cwd=SAMPLE_PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    measured = {result["key"] for result in report["backends"]}
+    expected = {"none", "locmem", "pmemcache"}
+    if shutil.which("redis-server"):
+        expected.add("redis")
+    else:
+        assert "RedisCache is left out" in done.stdout
+        assert "RedisCache" in report["skipped"]
+    assert measured == expected
+    for result in report["backends"]:
+        for load in ("open", "closed"):
+            assert result[load]["errors"] == 0, result[load]["first_error"]
+        assert len(result["open"]["requests_per_worker"]) > 1
+    assert list(pools.iterdir()) == []
+
+
+def test_backend_that_cannot_be_imported_ends_the_comparison(tmp_path: Path) -> None:
+    # A package of this name that comes first on the path hides the installed one.
+    (tmp_path / "pmemcache").mkdir()
+    (tmp_path / "pmemcache" / "__init__.py").touch()
+    command = "import sys, compare.__main__ as m; sys.path.insert(0, sys.argv.pop(1)); "
+    command += "sys.exit(m.main(sys.argv[1:]))"
+    arguments = ["--quick", "--output", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-c", command, str(tmp_path), *arguments],
+        cwd=SAMPLE_PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "pmemcache cannot be imported" in done.stdout
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,105 @@
+"""The main pages in headless Chromium."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.request import urlopen
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_django.live_server_helper import LiveServer
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+pytestmark = [
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="chromium is not installed (Debian: apt-get install chromium)"
+    ),
+    # The pages are served by a thread, which sees what is committed.
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("_world"),
+]
+
+WIDTH, HEIGHT = 1000, 800
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--hide-scrollbars",
+    f"--window-size={WIDTH},{HEIGHT}",
+)
+
+
+class Browser(NamedTuple):
+    """Chromium with an empty profile for each visit."""
+
+    scratch: Path
+    site: str
+
+    def document_of(self, path: str) -> str:
+        """Return the document as it stands after loading."""
+        return self._visit(path, "--dump-dom")
+
+    def picture_of(self, path: str) -> bytes:
+        """Return the page's first screen as PNG."""
+        picture = self.scratch / "screen.png"
+        self._visit(path, f"--screenshot={picture}")
+        return picture.read_bytes()
+
+    def _visit(self, path: str, action: str) -> str:
+        profile = self.scratch / "profile"
+        shutil.rmtree(profile, ignore_errors=True)
+        return subprocess.run(
+            [str(CHROMIUM), *OPTIONS, f"--user-data-dir={profile}", action, self.site + path],
+            check=True,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+        ).stdout
+
+
+@pytest.fixture
+def browser(tmp_path: Path, live_server: LiveServer) -> Browser:
+    return Browser(tmp_path, live_server.url)
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/", ["The towns of the Earth", "Great cities", "3,426,354"]),
+        ("/countries/", ["Europe", "Germany", "Oceania"]),
+        ("/country/DE/", ["Largest cities", "München", "Median city"]),
+        ("/city/1/", ["Nearest cities", "Potsdam", "Berlin Brandenburg Airport"]),
+        ("/search/?q=munich", ["München", "1,505,005"]),
+        ("/about/", ["Creative Commons Attribution 4.0"]),
+    ],
+)
+def test_page_shows_its_content(browser: Browser, path: str, shown: list[str]) -> None:
+    document = browser.document_of(path)
+    assert [words for words in shown if words not in document] == []
+
+
+@pytest.mark.parametrize("path", ["/", "/country/DE/", "/city/1/"])
+def test_page_is_painted(browser: Browser, path: str) -> None:
+    picture = browser.picture_of(path)
+    width, height = struct.unpack(">II", picture[16:24])
+    assert (width, height) == (WIDTH, HEIGHT)
+    # An empty screen of this size compresses to a few kilobytes.
+    assert len(picture) > 25_000
+
+
+def test_style_sheet_is_served(live_server: LiveServer) -> None:
+    with urlopen(f"{live_server.url}/static/places/site.css") as response:  # noqa: S310 - http
+        assert response.headers["Content-Type"] == "text/css"
+        assert b"--paper" in response.read()
