@@ -7,6 +7,11 @@ file(GLOB test_sources CONFIGURE_DEPENDS tests/test_*.c)
 file(GLOB storm_sources CONFIGURE_DEPENDS tests/storm/*.c)
 file(GLOB bench_sources CONFIGURE_DEPENDS bench/*.c)
 
+set(sanitizer_options
+    "ASAN_OPTIONS=detect_stack_use_after_return=1"
+    "UBSAN_OPTIONS=print_stacktrace=1"
+    "TSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/tests/tsan.supp:history_size=7")
+
 # ThreadSanitizer of older compilers cannot live with today's address space randomisation, which some
 # containers in turn do not let a process switch off.
 set(launcher)
@@ -33,8 +38,7 @@ function(pmc_add_test source label timeout_seconds)
     ${name}
     PROPERTIES LABELS ${label}
                TIMEOUT ${timeout_seconds}
-               ENVIRONMENT
-               "ASAN_OPTIONS=detect_stack_use_after_return=1;UBSAN_OPTIONS=print_stacktrace=1")
+               ENVIRONMENT "${sanitizer_options}")
 endfunction()
 
 foreach(source IN LISTS test_sources)

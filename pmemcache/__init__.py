@@ -4,6 +4,11 @@
 """
 
 from importlib.metadata import version
+from pkgutil import extend_path
+
+# Python started in a checkout finds this folder first; the extension modules are where the
+# package was installed.
+__path__ = extend_path(__path__, __name__)
 
 from pmemcache.config import default_path, parse_size
 from pmemcache.errors import (

@@ -316,7 +316,7 @@ class Attachment:
         self._closing = threading.Lock()
         self._closed = False
         self._callbacks = _Callbacks()
-        # Given to the engine once, so a callback that comes or goes never meets a wrong context.
+        # Given to the engine before any callback, so that none ever meets another context.
         self._context = ffi.new_handle(self._callbacks)
         self.handle = ffi.new("struct pmc_handle *")
         encoded = ffi.NULL if path is None else ffi.new("char[]", os.fsencode(path))
@@ -342,17 +342,20 @@ class Attachment:
         if not self._closed:
             lib.handle_forked(self.handle, self._callbacks.depth)
 
+    # The engine's side of a callback is never taken away again: another thread may be about to call
+    # it. Without a callback it does nothing.
+
     def set_on_evict(self, callback: EvictCallback | None) -> None:
         """Call *callback* with (key, cause) after an entry left to make room; None: no more."""
         self._callbacks.on_evict = callback
-        function = ffi.NULL if callback is None else lib.door_on_evict
-        self._done(lib.handle_on_evict(self.handle, function, self._context))
+        if callback is not None:
+            self._done(lib.handle_on_evict(self.handle, lib.door_on_evict, self._context))
 
     def set_on_miss(self, callback: MissCallback | None) -> None:
         """Call *callback* with the key of a get that missed and will look again; None: no more."""
         self._callbacks.on_miss = callback
-        function = ffi.NULL if callback is None else lib.door_on_miss
-        self._done(lib.handle_on_miss(self.handle, function, self._context))
+        if callback is not None:
+            self._done(lib.handle_on_miss(self.handle, lib.door_on_miss, self._context))
 
     def get_into(self, key: Key, buffer: BytesLike, offset: int) -> int | None:
         """Copy a value from *offset* on into *buffer*; return how many bytes, or None on a miss."""

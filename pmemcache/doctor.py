@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import re
 import stat
 import struct
 import tempfile
@@ -18,6 +19,9 @@ __all__ = ["Diagnosis", "diagnose"]
 
 _DRAM_FILE_SYSTEMS: Final = frozenset({"tmpfs", "ramfs", "hugetlbfs"})
 _REMOTE_FILE_SYSTEMS: Final = frozenset({"9p", "ceph", "cifs", "fuse.sshfs", "nfs", "nfs4", "smb3"})
+
+# How /proc writes spaces and the like in a path.
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
 # Linux: include/uapi/linux/mman.h and include/uapi/linux/stat.h.
 _MAP_SHARED_VALIDATE: Final = 0x03
@@ -82,7 +86,7 @@ def _look_at_mount(found: Diagnosis) -> None:
     """Find the mount that holds the directory, and its kind."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")
-        mount_point = before.split()[4].encode().decode("unicode_escape")
+        mount_point = _OCTAL.sub(lambda code: chr(int(code[1], 8)), before.split()[4])
         covers = os.path.commonpath([found.directory, mount_point]) == mount_point
         if covers and len(mount_point) >= len(found.mount_point):
             kind, _device, options = after.split(maxsplit=2)

@@ -245,15 +245,14 @@ search_bin(const struct shard *shard, uint32_t bin, uint32_t want_blocks,
 
 enum pmc_status
 alloc_take_outside_locked(struct shard *shard, uint32_t want_blocks,
-                          uint32_t avoid_from, uint32_t avoid_to,
-                          uint32_t *offset_out)
+                          uint32_t avoid_from, uint32_t avoid_to, uint32_t *offset_out)
 {
     uint32_t bin = bin_at_least(shard, alloc_bin(want_blocks));
 
     while (bin < BIN_COUNT) {
         uint32_t offset;
-        enum pmc_status status = search_bin(shard, bin, want_blocks, avoid_from,
-                                            avoid_to, &offset);
+        enum pmc_status status =
+            search_bin(shard, bin, want_blocks, avoid_from, avoid_to, &offset);
 
         if (status == PMC_OK)
             status = cut_hole(shard, offset, want_blocks);
@@ -307,8 +306,7 @@ alloc_grow_locked(struct shard *shard, uint32_t new_limit)
 
     assert(new_limit > old && new_limit <= shard->max_blocks);
     hole_at(shard, old)->size = new_limit - old;
-    hole_at(shard, old)->before_blocks =
-        old ? old - shard->header->last_offset : 0;
+    hole_at(shard, old)->before_blocks = old ? old - shard->header->last_offset : 0;
     store_release(&shard->header->limit_blocks, new_limit);
     shard->header->last_offset = old;
     return alloc_free_locked(shard, old, new_limit - old);
@@ -351,8 +349,7 @@ rebuild_hole(struct alloc_rebuild *rebuild, uint32_t to)
 }
 
 bool
-alloc_rebuild_entry(struct alloc_rebuild *rebuild, uint32_t offset,
-                    uint32_t blocks)
+alloc_rebuild_entry(struct alloc_rebuild *rebuild, uint32_t offset, uint32_t blocks)
 {
     if (offset < rebuild->end || blocks > limit(rebuild->shard) - offset)
         return false;

@@ -27,8 +27,7 @@ enum pmc_status alloc_take_locked(struct shard *shard, uint32_t want_blocks,
                                   uint32_t *offset_out);
 
 /* As alloc_take_locked(), never from [avoid_from, avoid_to). */
-enum pmc_status alloc_take_outside_locked(struct shard *shard,
-                                          uint32_t want_blocks,
+enum pmc_status alloc_take_outside_locked(struct shard *shard, uint32_t want_blocks,
                                           uint32_t avoid_from, uint32_t avoid_to,
                                           uint32_t *offset_out);
 
@@ -41,14 +40,14 @@ enum pmc_status alloc_grow_locked(struct shard *shard, uint32_t new_limit);
 
 /* The neighbours of an extent. False at the ends of the heap; a neighbour that
  * makes no sense is an end too, with *damaged_out set. */
-bool alloc_before(const struct shard *shard, uint32_t offset,
-                  uint32_t *before_out, bool *damaged_out);
+bool alloc_before(const struct shard *shard, uint32_t offset, uint32_t *before_out,
+                  bool *damaged_out);
 bool alloc_after(const struct shard *shard, uint32_t offset, uint32_t blocks,
                  uint32_t *after_out, bool *damaged_out);
 
 /* The hole that an extent would leave, merged with holes on both sides. */
-uint32_t alloc_hole_left_by(const struct shard *shard, uint32_t offset,
-                            uint32_t blocks, uint32_t *start_out);
+uint32_t alloc_hole_left_by(const struct shard *shard, uint32_t offset, uint32_t blocks,
+                            uint32_t *start_out);
 
 /* The first hole of the highest bin in use, or NO_OFFSET. */
 uint32_t alloc_large_hole(const struct shard *shard);

@@ -62,16 +62,16 @@ cpu_relax(void)
 /* Short names for the memory orders in use. */
 #define load_relaxed(object) atomic_load_explicit((object), memory_order_relaxed)
 #define load_acquire(object) atomic_load_explicit((object), memory_order_acquire)
-#define store_relaxed(object, value)                                           \
+#define store_relaxed(object, value)                                                   \
     atomic_store_explicit((object), (value), memory_order_relaxed)
-#define store_release(object, value)                                           \
+#define store_release(object, value)                                                   \
     atomic_store_explicit((object), (value), memory_order_release)
-#define add_relaxed(object, value)                                             \
+#define add_relaxed(object, value)                                                     \
     atomic_fetch_add_explicit((object), (value), memory_order_relaxed)
 
 /* A counter that only the holder of the shard's lock changes, and anybody
  * may read. */
-#define bump_locked(object, value)                                             \
+#define bump_locked(object, value)                                                     \
     store_relaxed((object), load_relaxed(object) + (value))
 
 #endif

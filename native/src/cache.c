@@ -51,8 +51,7 @@ check_options(const struct pmc_options *options, struct pmc_error *error_out)
     if (options->size_bytes < PMC_POOL_MIN_BYTES)
         return pool_fail(error_out, PMC_EINVAL, 0,
                          "a pool of %llu bytes is too small; the least is %u",
-                         (unsigned long long)options->size_bytes,
-                         PMC_POOL_MIN_BYTES);
+                         (unsigned long long)options->size_bytes, PMC_POOL_MIN_BYTES);
     if (options->size_bytes != PMC_SIZE_GROW &&
         options->size_bytes > (UINT64_C(1) << 46))
         return pool_fail(error_out, PMC_EINVAL, 0,
@@ -88,16 +87,17 @@ view_shard(struct pmc_cache *cache, uint32_t number, uint64_t lock_timeout_ns)
 
     shard->header = (struct shard_header *)(void *)index;
     shard->buckets = (struct bucket *)(void *)(index + PAGE_BYTES);
-    shard->ghosts = (struct ghost_set *)(void *)&shard->buckets[
-        (size_t)identity->max_buckets + identity->max_overflow];
+    shard->ghosts =
+        (struct ghost_set *)(void *)&shard
+            ->buckets[(size_t)identity->max_buckets + identity->max_overflow];
     shard->heap = pool_shard_heap(cache->pool, number);
     shard->policy = evict_policy_of((enum pmc_eviction)identity->eviction);
     shard->pool = cache->pool;
     shard->hash_seed = cache->hash_seed;
     shard->lock_timeout_ns = lock_timeout_ns;
     shard->number = number;
-    shard->max_blocks = (uint32_t)min_u64(identity->shard_bytes / BLOCK_BYTES,
-                                          UINT32_MAX / 2);
+    shard->max_blocks =
+        (uint32_t)min_u64(identity->shard_bytes / BLOCK_BYTES, UINT32_MAX / 2);
     shard->max_buckets = identity->max_buckets;
     shard->max_overflow = identity->max_overflow;
     shard->ghost_sets = has_ghosts ? identity->ghost_sets : 0;
@@ -250,8 +250,7 @@ call_on_evict(struct pmc_cache *cache, struct victims *victims)
 
 /* A write to one shard, once, under its lock. The request begins with a struct
  * write_request. */
-typedef enum pmc_status (*write_fn)(struct shard *shard,
-                                    struct write_request *request);
+typedef enum pmc_status (*write_fn)(struct shard *shard, struct write_request *request);
 
 /* One attempt. Bytes that make no sense are mended, and the attempt repeated. */
 static enum pmc_status
@@ -501,7 +500,6 @@ pmc_get_many(struct pmc_cache *cache, struct pmc_item *items, size_t count,
 
 /* ---- writing --------------------------------------------------------- */
 
-
 static struct write_request
 write_request_of(const struct pmc_cache *cache, const void *key, size_t key_size,
                  int64_t ttl_ms, struct victims *victims)
@@ -663,8 +661,7 @@ pmc_incr(struct pmc_cache *cache, const void *key, size_t key_size, int64_t delt
         .created_tag = options->tag};
     request.created_deadline = request.write.deadline;
     status = write_shard(shard_of(cache, request.write.hash), shard_incr_locked,
-                         &request.write,
-                         entry_blocks(key_size, sizeof request.digits),
+                         &request.write, entry_blocks(key_size, sizeof request.digits),
                          (options->flags & PMC_NOWAIT) != 0);
     count_rejected(cache, status);
     call_on_evict(cache, &victims);
@@ -712,8 +709,8 @@ pmc_evict(struct pmc_cache *cache, const void *key, size_t key_size, void *key_o
         return status;
     request = write_request_of(cache, key, key_size, PMC_TTL_NONE, NULL);
     request.victims = &victims;
-    status = key ? write_shard(shard_of(cache, request.hash), shard_evict_locked, &request, 0,
-                               false)
+    status = key ? write_shard(shard_of(cache, request.hash), shard_evict_locked,
+                               &request, 0, false)
                  : evict_from_any(cache, &request);
     if (status == PMC_OK && victims.used) {
         struct victim record;
@@ -764,8 +761,8 @@ pmc_keys(struct pmc_cache *cache, struct pmc_cursor *cursor, const void *prefix,
             *cursor = (struct pmc_cursor){.shard = cursor->shard + 1};
             continue;
         }
-        if (shard_keys(shard, cursor->bucket, cursor->bucket_count, prefix,
-                       prefix_size, now, (uint8_t *)buffer + used, capacity - used,
+        if (shard_keys(shard, cursor->bucket, cursor->bucket_count, prefix, prefix_size,
+                       now, (uint8_t *)buffer + used, capacity - used,
                        &more) != PMC_OK) {
             if (used > 0)
                 break;
@@ -796,8 +793,8 @@ static void
 add_shard_stats(const struct shard *shard, struct pmc_stats *stats)
 {
     const struct shard_header *header = shard->header;
-    uint64_t buckets = (uint64_t)load_relaxed(&header->bucket_count) +
-                       header->overflow_used;
+    uint64_t buckets =
+        (uint64_t)load_relaxed(&header->bucket_count) + header->overflow_used;
 
     stats->put += load_relaxed(&header->put);
     stats->delete_ += load_relaxed(&header->delete_);
@@ -847,9 +844,8 @@ pmc_geometry(struct pmc_cache *cache, struct pmc_geometry *geometry_out)
     *geometry_out = (struct pmc_geometry){
         .size_bytes = identity->size_bytes,
         .shard_bytes = identity->shard_bytes,
-        .value_max_bytes = min_u64(cache->max_blocks * BLOCK_BYTES -
-                                       sizeof(struct entry_head),
-                                   EXTENT_SIZE),
+        .value_max_bytes = min_u64(
+            cache->max_blocks * BLOCK_BYTES - sizeof(struct entry_head), EXTENT_SIZE),
         .pool_id = identity->pool_id,
         .shards = identity->shards,
         .layout_version = identity->layout_version,

@@ -61,8 +61,7 @@ check_slot(const struct shard *shard, uint32_t primary, uint32_t slot,
     uint64_t hash;
 
     if (!index_entry_is_sound(shard, content.offset, content.check)) {
-        broken(report, "slot %u points at no entry (block %u)", slot,
-               content.offset);
+        broken(report, "slot %u points at no entry (block %u)", slot, content.offset);
         return;
     }
     head = entry_at(shard, content.offset);
@@ -203,8 +202,7 @@ check_queue(const struct shard *shard, uint32_t number, struct totals *totals,
         previous = slot;
         slot = queue_next(shard, slot);
     }
-    if (queue->tail != previous || queue->entries != entries ||
-        queue->blocks != blocks)
+    if (queue->tail != previous || queue->entries != entries || queue->blocks != blocks)
         broken(report, "queue %u miscounts: %u entries, %llu blocks found", number,
                entries, (unsigned long long)blocks);
     totals->entries += entries;
@@ -221,8 +219,7 @@ check_counters(const struct shard *shard, const struct totals *totals,
         check_queue(shard, number, &queued, report);
     if (queued.entries != totals->entries)
         broken(report, "%llu entries are in queues, %llu in the index",
-               (unsigned long long)queued.entries,
-               (unsigned long long)totals->entries);
+               (unsigned long long)queued.entries, (unsigned long long)totals->entries);
     if (load_relaxed(&header->entries) != totals->entries ||
         load_relaxed(&header->used_blocks) != totals->used_blocks ||
         load_relaxed(&header->payload_bytes) != totals->payload_bytes)

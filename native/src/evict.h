@@ -33,16 +33,14 @@ struct evict_policy {
     const char *name;
     enum evict_bump bump;
     /* Put a new entry into a queue. */
-    void (*admit)(struct shard *shard, uint32_t slot, uint64_t hash,
-                  uint32_t blocks);
+    void (*admit)(struct shard *shard, uint32_t slot, uint64_t hash, uint32_t blocks);
     /* Move the next victim to QUEUE_CANDIDATE and return it; NO_SLOT when no
      * entry is left outside that queue. */
     uint32_t (*propose)(struct shard *shard);
     /* Has a candidate been used since it was proposed? Then it is put back. */
     bool (*pardon)(struct shard *shard, uint32_t slot, uint32_t blocks);
     /* The entry in slot is about to be evicted: remember what is worth it. */
-    void (*evicted)(struct shard *shard, uint32_t slot, uint64_t hash,
-                    uint32_t blocks);
+    void (*evicted)(struct shard *shard, uint32_t slot, uint64_t hash, uint32_t blocks);
 };
 
 extern const struct evict_policy evict_s3fifo;

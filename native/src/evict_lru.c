@@ -41,8 +41,7 @@ tick(struct shard *shard, uint32_t blocks)
 }
 
 static void
-push_as_used(struct shard *shard, uint32_t slot, uint32_t lru_class,
-             uint32_t blocks)
+push_as_used(struct shard *shard, uint32_t slot, uint32_t lru_class, uint32_t blocks)
 {
     queue_push_locked(shard, class_queue(lru_class), slot, blocks);
 }
@@ -55,8 +54,7 @@ lru_admit(struct shard *shard, uint32_t slot, uint64_t hash, uint32_t blocks)
     (void)hash;
     tick(shard, blocks);
     now = load_relaxed(&shard->header->lru_clock);
-    store_relaxed(&slot_bucket(shard, slot)->heat[slot % BUCKET_SLOTS],
-                  (uint8_t)now);
+    store_relaxed(&slot_bucket(shard, slot)->heat[slot % BUCKET_SLOTS], (uint8_t)now);
     push_as_used(shard, slot, now, blocks);
 }
 

@@ -47,8 +47,8 @@ heat_of(const struct shard *shard, uint32_t slot)
 static uint32_t
 ghost_now(const struct shard *shard, bool from_main)
 {
-    uint64_t blocks = from_main ? shard->header->main_ghost_clock
-                                : shard->header->small_ghost_clock;
+    uint64_t blocks =
+        from_main ? shard->header->main_ghost_clock : shard->header->small_ghost_clock;
 
     return (uint32_t)(blocks * GHOST_TICKS / capacity(shard)) & GHOST_TIME;
 }
@@ -126,8 +126,7 @@ ghost_add(struct shard *shard, uint64_t hash, bool from_main)
             oldest_age = ghost_age(shard, place);
         }
     }
-    set->place[oldest] = ghost_fingerprint(mixed) |
-                         (from_main ? GHOST_MAIN : 0) |
+    set->place[oldest] = ghost_fingerprint(mixed) | (from_main ? GHOST_MAIN : 0) |
                          ghost_now(shard, from_main);
 }
 
@@ -169,8 +168,7 @@ adapt(struct shard *shard, bool was_main, uint32_t blocks)
         share += step * max_u64(small, main) / small;
     }
     header->small_share = max_u64(SHARE_UNIT / 100 * SMALL_MIN_PERCENT,
-                                  min_u64(share, SHARE_UNIT / 100 *
-                                                     SMALL_MAX_PERCENT));
+                                  min_u64(share, SHARE_UNIT / 100 * SMALL_MAX_PERCENT));
 }
 
 /* ---- the policy ------------------------------------------------------ */
@@ -267,10 +265,9 @@ s3fifo_pardon(struct shard *shard, uint32_t slot, uint32_t blocks)
 static void
 s3fifo_evicted(struct shard *shard, uint32_t slot, uint64_t hash, uint32_t blocks)
 {
-    uint8_t state =
-        load_relaxed(&slot_bucket(shard, slot)->state[slot % BUCKET_SLOTS]);
-    bool from_main = (state & STATE_FROM_MAIN) != 0 ||
-                     (state & STATE_QUEUE) == QUEUE_MAIN;
+    uint8_t state = load_relaxed(&slot_bucket(shard, slot)->state[slot % BUCKET_SLOTS]);
+    bool from_main =
+        (state & STATE_FROM_MAIN) != 0 || (state & STATE_QUEUE) == QUEUE_MAIN;
 
     if (from_main)
         shard->header->main_ghost_clock += blocks;

@@ -3,7 +3,7 @@
  */
 #include "fault.h"
 
-#ifdef PMC_FAULTS
+#if defined(PMC_FAULTS) && PMC_FAULTS
 
 #include <signal.h>
 #include <stdatomic.h>
@@ -45,8 +45,7 @@ read_environment(void)
         return;
     faults.die_at = environment_long("PMC_FAULT_STEP");
     faults.read_delay_us = environment_long("PMC_FAULT_READ_DELAY_US");
-    copy_name(faults.step_name, sizeof faults.step_name,
-              getenv("PMC_FAULT_STEP_NAME"));
+    copy_name(faults.step_name, sizeof faults.step_name, getenv("PMC_FAULT_STEP_NAME"));
     copy_name(faults.mutant, sizeof faults.mutant, getenv("PMC_FAULT_MUTANT"));
     atomic_store(&faults.ready, 1);
 }

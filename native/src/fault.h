@@ -13,14 +13,14 @@
 #ifndef PMC_FAULT_H
 #define PMC_FAULT_H
 
-#ifdef PMC_FAULTS
+#if defined(PMC_FAULTS) && PMC_FAULTS
 #include <stdbool.h>
 
 /* Pass a step: a point at which a writer may die. */
 void fault_step(const char *name);
 /* Start counting steps anew, with other settings (a harness calls this). */
-__attribute__((visibility("default"))) void
-pmc_fault_arm(long step, const char *step_name);
+__attribute__((visibility("default"))) void pmc_fault_arm(long step,
+                                                          const char *step_name);
 /* The number of steps passed since the process started or was armed. */
 __attribute__((visibility("default"))) long pmc_fault_steps(void);
 void fault_read_delay(void);

@@ -52,8 +52,8 @@ tail_words(const uint8_t *bytes, size_t size, uint64_t *a_out, uint64_t *b_out)
         *a_out = word4(bytes);
         *b_out = word4(bytes + size - 4);
     } else if (size > 0) {
-        *a_out = (uint64_t)bytes[0] << 16 | (uint64_t)bytes[size / 2] << 8 |
-                 bytes[size - 1];
+        *a_out =
+            (uint64_t)bytes[0] << 16 | (uint64_t)bytes[size / 2] << 8 | bytes[size - 1];
         *b_out = 0;
     } else {
         *a_out = 0;

@@ -74,13 +74,11 @@ index_entry_is_sound(const struct shard *shard, uint32_t offset, uint8_t check)
 /* ---- finding --------------------------------------------------------- */
 
 static bool
-key_equals(const struct shard *shard, uint32_t offset, const void *key,
-           size_t key_size)
+key_equals(const struct shard *shard, uint32_t offset, const void *key, size_t key_size)
 {
     struct entry_head *head = entry_at(shard, offset);
 
-    return head->key_size == key_size &&
-           memcmp(entry_key(head), key, key_size) == 0;
+    return head->key_size == key_size && memcmp(entry_key(head), key, key_size) == 0;
 }
 
 uint32_t
@@ -229,8 +227,7 @@ index_update_locked(struct shard *shard, uint64_t hash, uint32_t slot,
 }
 
 void
-index_move_locked(struct shard *shard, uint64_t hash, uint32_t slot,
-                  uint32_t offset)
+index_move_locked(struct shard *shard, uint64_t hash, uint32_t slot, uint32_t offset)
 {
     struct bucket *primary = primary_bucket(shard, hash);
 
@@ -521,12 +518,10 @@ index_wants(const struct shard *shard)
 {
     const struct shard_header *header = shard->header;
     uint32_t count = load_relaxed(&header->bucket_count);
-    uint64_t ghosts =
-        load_relaxed(&header->entries) * GHOSTS_PER_100_ENTRIES / 100;
+    uint64_t ghosts = load_relaxed(&header->entries) * GHOSTS_PER_100_ENTRIES / 100;
     unsigned wants = 0;
 
-    if (is_loaded(shard) && count == header->bucket_limit &&
-        count < shard->max_buckets)
+    if (is_loaded(shard) && count == header->bucket_limit && count < shard->max_buckets)
         wants |= INDEX_WANTS_BUCKETS;
     if (!overflow_is_ample(shard) &&
         load_relaxed(&header->overflow_limit) < shard->max_overflow)

@@ -78,11 +78,10 @@ void index_format_locked(struct shard *shard);
 uint64_t index_hash_at(const struct shard *shard, uint32_t offset);
 /* Are the head and the bytes of the entry at offset within the heap, and its
  * size as the slot's check byte says? */
-bool index_entry_is_sound(const struct shard *shard, uint32_t offset,
-                          uint8_t check);
+bool index_entry_is_sound(const struct shard *shard, uint32_t offset, uint8_t check);
 
-uint32_t index_find_locked(const struct shard *shard, uint64_t hash,
-                           const void *key, size_t key_size);
+uint32_t index_find_locked(const struct shard *shard, uint64_t hash, const void *key,
+                           size_t key_size);
 /* The slot that points at offset, for an entry whose key has this hash. */
 uint32_t index_find_offset_locked(const struct shard *shard, uint64_t hash,
                                   uint32_t offset);

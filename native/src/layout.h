@@ -46,14 +46,14 @@ struct bucket {
     _Atomic uint64_t seq;      /* odd while the bucket changes */
     _Atomic uint32_t overflow; /* number of the next bucket of the chain */
     uint32_t reserved;
-    _Atomic uint64_t tags[2];  /* eight times 16 bits of hash; 0: free slot */
+    _Atomic uint64_t tags[2]; /* eight times 16 bits of hash; 0: free slot */
     _Atomic uint32_t offset[BUCKET_SLOTS];
 
     _Atomic uint32_t deadline_low[BUCKET_SLOTS]; /* 40 bits of milliseconds; */
     _Atomic uint8_t deadline_high[BUCKET_SLOTS]; /* 0: none */
-    _Atomic uint8_t heat[BUCKET_SLOTS];  /* mark of use, stored by readers */
-    _Atomic uint8_t state[BUCKET_SLOTS]; /* queue number; STATE_UNVERIFIED */
-    _Atomic uint8_t check[BUCKET_SLOTS]; /* low byte of the extent's blocks */
+    _Atomic uint8_t heat[BUCKET_SLOTS];          /* mark of use, stored by readers */
+    _Atomic uint8_t state[BUCKET_SLOTS];         /* queue number; STATE_UNVERIFIED */
+    _Atomic uint8_t check[BUCKET_SLOTS];         /* low byte of the extent's blocks */
 
     uint32_t next[BUCKET_SLOTS]; /* slots; towards the younger end */
     uint32_t previous[BUCKET_SLOTS];
@@ -97,25 +97,25 @@ struct shard_header {
     uint8_t lock_line[CACHE_LINE_BYTES - 4];
 
     /* line 1: what readers need */
-    _Atomic uint32_t bucket_count; /* primary buckets in use */
-    _Atomic uint32_t limit_blocks; /* heap blocks that are allocated */
+    _Atomic uint32_t bucket_count;   /* primary buckets in use */
+    _Atomic uint32_t limit_blocks;   /* heap blocks that are allocated */
     _Atomic uint32_t overflow_limit; /* overflow buckets that are allocated */
-    _Atomic uint32_t lru_clock;    /* what a bump stores under lru */
+    _Atomic uint32_t lru_clock;      /* what a bump stores under lru */
     uint8_t reader_line[CACHE_LINE_BYTES - 16];
 
     /* the rest belongs to the holder of the lock */
     _Atomic uint32_t intent_kind;
     _Atomic uint32_t intent_slot;
     _Atomic uint32_t intent_bucket; /* the primary bucket of intent_slot */
-    _Atomic uint64_t generation; /* the last one given */
-    _Atomic uint64_t epoch;      /* raised by every recovery */
+    _Atomic uint64_t generation;    /* the last one given */
+    _Atomic uint64_t epoch;         /* raised by every recovery */
 
-    uint32_t bucket_limit;   /* primary buckets that are allocated */
-    uint32_t overflow_used;  /* overflow buckets ever taken */
-    uint32_t overflow_free;  /* head of the list of free ones */
-    uint32_t sweep_bucket;   /* where the expiry sweep goes on */
-    uint32_t last_offset;    /* the extent that ends at limit_blocks */
-    uint32_t ghost_sets;     /* sets in use; 0: none yet */
+    uint32_t bucket_limit;  /* primary buckets that are allocated */
+    uint32_t overflow_used; /* overflow buckets ever taken */
+    uint32_t overflow_free; /* head of the list of free ones */
+    uint32_t sweep_bucket;  /* where the expiry sweep goes on */
+    uint32_t last_offset;   /* the extent that ends at limit_blocks */
+    uint32_t ghost_sets;    /* sets in use; 0: none yet */
     uint64_t free_blocks;
 
     /* statistics */
@@ -189,10 +189,12 @@ struct pool_identity {
 };
 static_assert(sizeof(struct pool_identity) == 88, "no padding");
 
+#define HEAP_PATH_BYTES 2048u
+
 struct pool_header {
     struct pool_identity identity;
     _Atomic uint64_t growth_refused_ms; /* when the file system last said no */
-    _Atomic uint64_t allocated_index_bytes;
+    char heap_path[HEAP_PATH_BYTES];    /* absolute; "" when unknown */
 };
 static_assert(sizeof(struct pool_header) <= PAGE_BYTES, "one page");
 
@@ -261,15 +263,13 @@ entry_blocks(size_t key_size, size_t value_size)
 static inline struct entry_head *
 entry_at(const struct shard *shard, uint32_t offset)
 {
-    return (struct entry_head *)(void *)(shard->heap +
-                                         (size_t)offset * BLOCK_BYTES);
+    return (struct entry_head *)(void *)(shard->heap + (size_t)offset * BLOCK_BYTES);
 }
 
 static inline struct hole_head *
 hole_at(const struct shard *shard, uint32_t offset)
 {
-    return (struct hole_head *)(void *)(shard->heap +
-                                        (size_t)offset * BLOCK_BYTES);
+    return (struct hole_head *)(void *)(shard->heap + (size_t)offset * BLOCK_BYTES);
 }
 
 static inline bool

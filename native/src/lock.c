@@ -60,9 +60,8 @@ futex_wake_one(_Atomic uint32_t *word)
 static bool
 swap_word(_Atomic uint32_t *word, uint32_t expected, uint32_t desired)
 {
-    return atomic_compare_exchange_strong_explicit(word, &expected, desired,
-                                                   memory_order_acquire,
-                                                   memory_order_relaxed);
+    return atomic_compare_exchange_strong_explicit(
+        word, &expected, desired, memory_order_acquire, memory_order_relaxed);
 }
 
 static bool
@@ -78,9 +77,8 @@ spin_for(_Atomic uint32_t *word, uint32_t owner)
 
 /* One look at a lock that was not free: take it, inherit it, or sleep. */
 static bool
-take_or_sleep(_Atomic uint32_t *word, uint32_t owner,
-              const struct lock_wait *wait, uint64_t slice_ns, bool slept,
-              enum lock_result *result_out)
+take_or_sleep(_Atomic uint32_t *word, uint32_t owner, const struct lock_wait *wait,
+              uint64_t slice_ns, bool slept, enum lock_result *result_out)
 {
     uint32_t seen = load_relaxed(word);
 

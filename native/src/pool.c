@@ -21,6 +21,7 @@
 #include "fault.h"
 #include "lock.h"
 #include "pool_geometry.h"
+#include "pool_sweep.h"
 
 #define GATE_BYTE 0
 #define PLACE_BYTE 1
@@ -55,8 +56,8 @@ pool_fail(struct pmc_error *error_out, enum pmc_status status, int system_errno,
     va_end(arguments);
     used = strlen(error_out->message);
     if (system_errno)
-        snprintf(error_out->message + used, sizeof error_out->message - used,
-                 " (%s)", strerror(system_errno));
+        snprintf(error_out->message + used, sizeof error_out->message - used, " (%s)",
+                 strerror(system_errno));
     return status;
 }
 
@@ -72,8 +73,8 @@ fail_system(struct pmc_error *error_out, const char *what, const char *name)
                          what, name);
     if (saved == EROFS || saved == EACCES || saved == EPERM)
         return pool_fail(error_out, PMC_ESYSTEM, saved,
-                         "cannot %s %s: choose a path that this user may write",
-                         what, name);
+                         "cannot %s %s: choose a path that this user may write", what,
+                         name);
     return pool_fail(error_out, PMC_ESYSTEM, saved, "cannot %s %s", what, name);
 }
 
@@ -83,10 +84,8 @@ fail_system(struct pmc_error *error_out, const char *what, const char *name)
 static bool
 byte_lock(int fd, short type, off_t byte)
 {
-    struct flock range = {.l_type = type,
-                          .l_whence = SEEK_SET,
-                          .l_start = byte,
-                          .l_len = 1};
+    struct flock range = {
+        .l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
 
     return fcntl(fd, F_OFD_SETLK, &range) == 0;
 }
@@ -96,10 +95,8 @@ byte_lock(int fd, short type, off_t byte)
 static bool
 bytes_held_elsewhere(int fd, off_t first, off_t count)
 {
-    struct flock range = {.l_type = F_WRLCK,
-                          .l_whence = SEEK_SET,
-                          .l_start = first,
-                          .l_len = count};
+    struct flock range = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = first, .l_len = count};
 
     if (fcntl(fd, F_OFD_GETLK, &range) != 0)
         return true;
@@ -309,8 +306,7 @@ pool_allocate_heap(struct pool *pool, uint64_t offset_bytes, uint64_t size_bytes
 enum pmc_status
 pool_allocate_index(struct pool *pool, const void *from, uint64_t size_bytes)
 {
-    uint64_t start = (uint64_t)((const uint8_t *)from -
-                                (const uint8_t *)pool->header);
+    uint64_t start = (uint64_t)((const uint8_t *)from - (const uint8_t *)pool->header);
     uint64_t first = start / PAGE_BYTES * PAGE_BYTES;
 
     return allocate(pool, pool->index_fd, first, start + size_bytes - first);
@@ -336,8 +332,7 @@ pool_shard_header(const struct pool *pool, uint32_t number)
 uint8_t *
 pool_shard_heap(const struct pool *pool, uint32_t number)
 {
-    return pool->heap + HEAP_HEADER_BYTES +
-           number * pool->header->identity.shard_bytes;
+    return pool->heap + HEAP_HEADER_BYTES + number * pool->header->identity.shard_bytes;
 }
 
 static enum pmc_status
@@ -373,8 +368,7 @@ is_dram(int fd)
 
     return fstatfs(fd, &file_system) == 0 &&
            (file_system.f_type == TMPFS_MAGIC ||
-            file_system.f_type == HUGETLBFS_MAGIC ||
-            file_system.f_type == RAMFS_MAGIC);
+            file_system.f_type == HUGETLBFS_MAGIC || file_system.f_type == RAMFS_MAGIC);
 }
 
 static enum pmc_status
@@ -489,8 +483,7 @@ check_owner(int fd, const char *name, struct pmc_error *error_out)
 static int
 open_existing(int directory_fd, const char *name)
 {
-    return openat(directory_fd, name,
-                  O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    return openat(directory_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 }
 
 /* openat() refused: say why in the pool's terms. */
@@ -527,8 +520,7 @@ enter_gate(struct pool *pool, struct pmc_error *error_out)
     for (;;) {
         enum pmc_status status;
         int fd = openat(pool->directory_fd, pool->lock_name,
-                        O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
-                        0600);
+                        O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 
         if (fd < 0)
             return fail_open(error_out, pool->directory_fd, pool->lock_name);
@@ -604,8 +596,7 @@ read_boot_id(uint8_t boot_id_out[16])
 
         if (value < 0)
             continue;
-        boot_id_out[used / 2] =
-            (uint8_t)(boot_id_out[used / 2] << 4 | (unsigned)value);
+        boot_id_out[used / 2] = (uint8_t)(boot_id_out[used / 2] << 4 | (unsigned)value);
         used++;
     }
 }
@@ -629,8 +620,8 @@ read_identity(int fd, const char *name, struct pool_identity *identity_out,
                          "works with %u (%08x): stop the processes that use it "
                          "with another version of pmemcache, or choose another "
                          "path",
-                         name, identity.layout_version, identity.abi,
-                         LAYOUT_VERSION, pool_abi());
+                         name, identity.layout_version, identity.abi, LAYOUT_VERSION,
+                         pool_abi());
     if (identity.checksum != pool_identity_checksum(&identity))
         return pool_fail(error_out, PMC_EDAMAGED, 0,
                          "the header of %s is damaged; stop its users and "
@@ -685,6 +676,8 @@ open_files(struct pool *pool, struct pool_identity *identity_out,
                          &index_identity, error_out);
     if (status != PMC_OK)
         return status;
+    if (!pool_hold_index(pool->index_fd))
+        return fail_system(error_out, "hold", pool->index_name);
     if (memcmp(&index_identity, identity_out, sizeof index_identity) != 0 ||
         !long_enough(pool->heap_fd, pool_heap_bytes(identity_out)) ||
         !long_enough(pool->index_fd, pool_index_bytes(identity_out)))
@@ -761,6 +754,23 @@ file_system_bytes(const struct pool *pool)
     return (uint64_t)file_system.f_blocks * (uint64_t)file_system.f_bsize;
 }
 
+/* Where the heap is, so that an index elsewhere can be judged without it. */
+static void
+note_heap_path(struct pool *pool)
+{
+    char self[64];
+    char directory[HEAP_PATH_BYTES - sizeof pool->heap_name - 1];
+    ssize_t size;
+
+    snprintf(self, sizeof self, "/proc/self/fd/%d", pool->directory_fd);
+    size = pool->named ? readlink(self, directory, sizeof directory - 1) : -1;
+    if (size <= 0)
+        return;
+    directory[size] = '\0';
+    snprintf(pool->header->heap_path, sizeof pool->header->heap_path, "%s/%s",
+             directory, pool->heap_name);
+}
+
 static enum pmc_status
 write_headers(struct pool *pool, const struct pool_identity *identity,
               const struct pmc_options *options, struct pmc_error *error_out)
@@ -773,6 +783,7 @@ write_headers(struct pool *pool, const struct pool_identity *identity,
     if (fallocate(pool->heap_fd, 0, 0, (off_t)first_bytes) != 0)
         return fail_system(error_out, "allocate", pool->heap_name);
     pool->header->identity = *identity;
+    note_heap_path(pool);
     memcpy(pool->heap, identity, sizeof *identity);
     return PMC_OK;
 }
@@ -796,16 +807,19 @@ create_files(struct pool *pool, const struct pmc_options *options,
         note_pool_id(pool, identity.pool_id);
         name_index(pool, identity.pool_id, identity.index_in_dram);
         identity.index_in_dram = pool->index_directory_fd >= 0;
+        if (identity.index_in_dram)
+            pool_sweep_indexes(pool->index_directory_fd);
     }
     identity.checksum = pool_identity_checksum(&identity);
-    status = create_file(pool, index_directory(pool), pool->index_name,
-                         &pool->index_fd, pool_index_bytes(&identity), error_out);
+    status = create_file(pool, index_directory(pool), pool->index_name, &pool->index_fd,
+                         pool_index_bytes(&identity), error_out);
     STEP("create.index");
     if (status == PMC_OK)
-        status = create_file(pool, pool->directory_fd, pool->heap_name,
-                             &pool->heap_fd, pool_heap_bytes(&identity),
-                             error_out);
+        status = create_file(pool, pool->directory_fd, pool->heap_name, &pool->heap_fd,
+                             pool_heap_bytes(&identity), error_out);
     STEP("create.heap");
+    if (status == PMC_OK && !pool_hold_index(pool->index_fd))
+        status = fail_system(error_out, "hold", pool->index_name);
     if (status == PMC_OK)
         status = map_files(pool, &identity, error_out);
     if (status == PMC_OK)
@@ -819,8 +833,8 @@ create_files(struct pool *pool, const struct pmc_options *options,
 /* Nobody is attached: may what lies there be adopted, or must it go? Refuses
  * to remove what is not a pool. */
 static enum pmc_status
-adopt_or_clear(struct pool *pool, const struct pmc_options *options,
-               bool *adopted_out, struct pmc_error *error_out)
+adopt_or_clear(struct pool *pool, const struct pmc_options *options, bool *adopted_out,
+               struct pmc_error *error_out)
 {
     struct pool_identity identity;
     struct stat about;
@@ -828,8 +842,8 @@ adopt_or_clear(struct pool *pool, const struct pmc_options *options,
     enum pmc_status status;
 
     *adopted_out = false;
-    if (fstatat(pool->directory_fd, pool->heap_name, &about,
-                AT_SYMLINK_NOFOLLOW) != 0) {
+    if (fstatat(pool->directory_fd, pool->heap_name, &about, AT_SYMLINK_NOFOLLOW) !=
+        0) {
         remove_pool_files(pool);
         return PMC_OK;
     }
@@ -856,8 +870,7 @@ adopt_or_clear(struct pool *pool, const struct pmc_options *options,
 }
 
 static enum pmc_status
-join(struct pool *pool, const struct pmc_options *options,
-     struct pmc_error *error_out)
+join(struct pool *pool, const struct pmc_options *options, struct pmc_error *error_out)
 {
     struct pool_identity identity;
     enum pmc_status status = open_files(pool, &identity, error_out);
@@ -968,8 +981,8 @@ pool_publish(struct pool *pool, struct pmc_error *error_out)
     STEP("attach.place");
     if (!take_place(pool, pool->lock_fd))
         return pool_fail(error_out, PMC_EATTACH_LIMIT, 0,
-                         "%u processes are attached to %s already",
-                         ATTACHMENTS_MAX, pool->heap_name);
+                         "%u processes are attached to %s already", ATTACHMENTS_MAX,
+                         pool->heap_name);
     pool->published = true;
     remember_pool(pool);
     STEP("attach.gate");
@@ -997,8 +1010,8 @@ pool_abandon(struct pool *pool)
     if (pool->named && pool->lock_fd >= 0 && nobody_attached(pool->lock_fd)) {
         if (pool->origin == POOL_CREATED && pool->index_fd >= 0)
             remove_pool_files(pool);
-        if (faccessat(pool->directory_fd, pool->heap_name, F_OK,
-                      AT_SYMLINK_NOFOLLOW) != 0)
+        if (faccessat(pool->directory_fd, pool->heap_name, F_OK, AT_SYMLINK_NOFOLLOW) !=
+            0)
             unlinkat(pool->directory_fd, pool->lock_name, 0);
     }
     release(pool);

@@ -55,8 +55,7 @@ struct pool {
  * held: the caller puts the shards in order according to pool->origin and then
  * calls pool_publish() or pool_abandon(). options->shards must be set.
  */
-enum pmc_status pool_prepare(const struct pmc_options *options,
-                             struct pool **pool_out,
+enum pmc_status pool_prepare(const struct pmc_options *options, struct pool **pool_out,
                              struct pmc_error *error_out);
 
 /* Link new files into place, take a place, open the gate. */

@@ -36,8 +36,8 @@ pool_geometry(const struct pmc_options *options, uint64_t heap_limit_bytes,
     identity.abi = pool_abi();
     identity.size_bytes = options->size_bytes;
     identity.shards = options->shards;
-    identity.shard_bytes = (heap_limit_bytes - HEAP_HEADER_BYTES) /
-                           options->shards / PAGE_BYTES * PAGE_BYTES;
+    identity.shard_bytes = (heap_limit_bytes - HEAP_HEADER_BYTES) / options->shards /
+                           PAGE_BYTES * PAGE_BYTES;
     entries = identity.shard_bytes / BLOCK_BYTES / PLANNED_ENTRY_BLOCKS;
     identity.max_buckets = (uint32_t)(entries / PLANNED_BUCKET_ENTRIES) + 1;
     identity.max_overflow = identity.max_buckets / 4 + BUCKET_SLOTS;
@@ -53,10 +53,9 @@ pool_shard_index_bytes(const struct pool_identity *identity)
 {
     uint64_t buckets = (uint64_t)identity->max_buckets + identity->max_overflow;
 
-    return PAGE_BYTES +
-           round_up(buckets * sizeof(struct bucket) +
-                        identity->ghost_sets * sizeof(struct ghost_set),
-                    PAGE_BYTES);
+    return PAGE_BYTES + round_up(buckets * sizeof(struct bucket) +
+                                     identity->ghost_sets * sizeof(struct ghost_set),
+                                 PAGE_BYTES);
 }
 
 uint64_t

@@ -32,8 +32,7 @@ queue_format_locked(struct shard *shard)
 }
 
 void
-queue_push_locked(struct shard *shard, uint32_t number, uint32_t slot,
-                  uint32_t blocks)
+queue_push_locked(struct shard *shard, uint32_t number, uint32_t slot, uint32_t blocks)
 {
     struct queue *queue = &shard->header->queues[number];
 

@@ -44,9 +44,9 @@ struct read_request {
     const void *key;
     size_t key_size;
     uint64_t hash;
-    uint64_t now_ms;         /* 0: not read yet */
+    uint64_t now_ms; /* 0: not read yet */
     int64_t clock_offset_ms;
-    pmc_reserve_fn reserve;  /* NULL: copy into buffer */
+    pmc_reserve_fn reserve; /* NULL: copy into buffer */
     void *context;
     uint8_t *buffer;
     size_t capacity;
@@ -107,10 +107,8 @@ struct write_request {
 };
 
 enum pmc_status shard_put_locked(struct shard *shard, struct write_request *request);
-enum pmc_status shard_delete_locked(struct shard *shard,
-                                    struct write_request *request);
-enum pmc_status shard_touch_locked(struct shard *shard,
-                                    struct write_request *request);
+enum pmc_status shard_delete_locked(struct shard *shard, struct write_request *request);
+enum pmc_status shard_touch_locked(struct shard *shard, struct write_request *request);
 
 struct incr_request {
     struct write_request write;
@@ -126,8 +124,7 @@ struct incr_request {
 enum pmc_status shard_incr_locked(struct shard *shard, struct write_request *request);
 
 /* Evict the named entry, or the policy's choice (key NULL). */
-enum pmc_status shard_evict_locked(struct shard *shard,
-                                    struct write_request *request);
+enum pmc_status shard_evict_locked(struct shard *shard, struct write_request *request);
 void shard_clear_locked(struct shard *shard);
 
 /* One more cause, of entries that a user removed: no callback, no eviction. */
@@ -155,9 +152,8 @@ void shard_recover_locked(struct shard *shard);
 
 /* The keys with this prefix of bucket number *bucket of the geometry that had
  * bucket_count buckets. PMC_OK, or PMC_DROPPED when buffer is too small. */
-enum pmc_status shard_keys(struct shard *shard, uint32_t bucket,
-                           uint32_t bucket_count, const void *prefix,
-                           size_t prefix_size, uint64_t now_ms, uint8_t *buffer,
-                           size_t capacity, size_t *used_out);
+enum pmc_status shard_keys(struct shard *shard, uint32_t bucket, uint32_t bucket_count,
+                           const void *prefix, size_t prefix_size, uint64_t now_ms,
+                           uint8_t *buffer, size_t capacity, size_t *used_out);
 
 #endif

@@ -33,8 +33,8 @@ copy_racing(void *to, const void *from, size_t size)
 static enum visit
 append_key(const struct shard *shard, uint32_t offset, struct key_walk *walk)
 {
-    uint64_t end_bytes = (uint64_t)load_relaxed(&shard->header->limit_blocks) *
-                         BLOCK_BYTES;
+    uint64_t end_bytes =
+        (uint64_t)load_relaxed(&shard->header->limit_blocks) * BLOCK_BYTES;
     uint64_t start = (uint64_t)offset * BLOCK_BYTES;
     uint8_t *record = walk->buffer + walk->used;
     struct entry_head head;

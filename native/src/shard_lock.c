@@ -1,13 +1,13 @@
 /*
  * Taking a shard's lock, making a shard, growing it; see shard.h.
  */
+#include "alloc.h"
 #include "evict.h"
 #include "fault.h"
 #include "lock.h"
 #include "pool.h"
 #include "pool_geometry.h"
 #include "queue.h"
-#include "alloc.h"
 #include "shard.h"
 
 /* The parts of a shard's heap that are allocated one after another. */
@@ -80,8 +80,7 @@ shard_grow_heap(struct shard *shard, uint64_t wanted_blocks)
     if (new == old)
         return PMC_ENOSPACE;
     status = pool_allocate_heap(shard->pool,
-                                shard_heap_offset(shard) +
-                                    (uint64_t)old * BLOCK_BYTES,
+                                shard_heap_offset(shard) + (uint64_t)old * BLOCK_BYTES,
                                 (uint64_t)(new - old) * BLOCK_BYTES);
     if (status != PMC_OK)
         return status;
@@ -123,10 +122,9 @@ static enum pmc_status
 grow_buckets(struct shard *shard)
 {
     struct shard_header *header = shard->header;
-    uint32_t limit =
-        some_more(load_relaxed(&header->bucket_count), shard->max_buckets);
-    enum pmc_status status = allocate_and_lock(
-        shard, shard->buckets, (uint64_t)limit * sizeof(struct bucket));
+    uint32_t limit = some_more(load_relaxed(&header->bucket_count), shard->max_buckets);
+    enum pmc_status status = allocate_and_lock(shard, shard->buckets,
+                                               (uint64_t)limit * sizeof(struct bucket));
 
     if (status != PMC_OK)
         return status;
@@ -205,17 +203,15 @@ shard_format(struct shard *shard, bool preallocated)
     uint32_t first = preallocated ? shard->max_blocks : next_limit(shard, 0, 1);
     uint32_t overflow = (uint32_t)min_u64(OVERFLOW_AT_START, shard->max_overflow);
     uint32_t buckets = (uint32_t)min_u64(BUCKETS_AT_START, shard->max_buckets);
-    enum pmc_status status =
-        pool_allocate_index(shard->pool, header,
-                            PAGE_BYTES + buckets * sizeof(struct bucket));
+    enum pmc_status status = pool_allocate_index(
+        shard->pool, header, PAGE_BYTES + buckets * sizeof(struct bucket));
 
     if (status == PMC_OK)
-        status = pool_allocate_index(shard->pool,
-                                     &shard->buckets[shard->max_buckets],
+        status = pool_allocate_index(shard->pool, &shard->buckets[shard->max_buckets],
                                      overflow * sizeof(struct bucket));
     if (status == PMC_OK && shard->ghost_sets)
-        status = pool_allocate_index(shard->pool, shard->ghosts,
-                                     sizeof(struct ghost_set));
+        status =
+            pool_allocate_index(shard->pool, shard->ghosts, sizeof(struct ghost_set));
     if (status == PMC_OK && !preallocated)
         status = pool_allocate_heap(shard->pool, shard_heap_offset(shard),
                                     (uint64_t)first * BLOCK_BYTES);
@@ -237,8 +233,7 @@ mark_unverified(struct shard *shard, struct bucket *bucket)
     (void)shard;
     for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
         store_relaxed(&bucket->state[way],
-                      (uint8_t)(load_relaxed(&bucket->state[way]) |
-                                STATE_UNVERIFIED));
+                      (uint8_t)(load_relaxed(&bucket->state[way]) | STATE_UNVERIFIED));
 }
 
 void

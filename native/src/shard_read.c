@@ -80,8 +80,8 @@ static bool
 entry_matches(const struct shard *shard, uint32_t offset,
               const struct read_request *request, struct entry_head *head_out)
 {
-    uint64_t end_bytes = (uint64_t)load_relaxed(&shard->header->limit_blocks) *
-                         BLOCK_BYTES;
+    uint64_t end_bytes =
+        (uint64_t)load_relaxed(&shard->header->limit_blocks) * BLOCK_BYTES;
     uint64_t start = (uint64_t)offset * BLOCK_BYTES;
     const struct entry_head *shared;
 
@@ -91,8 +91,8 @@ entry_matches(const struct shard *shard, uint32_t offset,
     copy_racing(head_out, shared, sizeof *head_out);
     return head_out->key_size == request->key_size &&
            (head_out->size & EXTENT_ENTRY) != 0 &&
-           start + entry_bytes(head_out->key_size,
-                               head_out->size & EXTENT_SIZE) <= end_bytes &&
+           start + entry_bytes(head_out->key_size, head_out->size & EXTENT_SIZE) <=
+               end_bytes &&
            equal_racing(shared + 1, request->key, request->key_size);
 }
 
@@ -120,11 +120,10 @@ copy_value(struct read_request *request, const uint8_t *value, size_t value_size
 static enum look
 serve(const struct shard *shard, struct bucket *primary, uint64_t seq,
       struct bucket *bucket, uint32_t way, const struct entry_head *head,
-      uint32_t offset, struct read_request *request,
-      struct read_outcome *outcome_out)
+      uint32_t offset, struct read_request *request, struct read_outcome *outcome_out)
 {
-    const uint8_t *value = (const uint8_t *)(entry_at(shard, offset) + 1) +
-                           head->key_size;
+    const uint8_t *value =
+        (const uint8_t *)(entry_at(shard, offset) + 1) + head->key_size;
     size_t value_size = head->size & EXTENT_SIZE;
     uint64_t deadline = slot_deadline(bucket, way);
     bool unverified = (load_relaxed(&bucket->state[way]) & STATE_UNVERIFIED) != 0;
@@ -192,8 +191,7 @@ look(const struct shard *shard, struct read_request *request,
         }
         number = index_chain_next(shard, bucket);
     }
-    if (!unchanged(primary, seq) ||
-        load_relaxed(&shard->header->bucket_count) != count)
+    if (!unchanged(primary, seq) || load_relaxed(&shard->header->bucket_count) != count)
         return LOOK_BUSY;
     return LOOK_MISS;
 }
@@ -208,8 +206,7 @@ mark_verified(struct shard *shard, const struct read_request *request)
         return; /* the next reader will */
     slot = index_find_locked(shard, request->hash, request->key, request->key_size);
     if (slot != NO_SLOT) {
-        _Atomic uint8_t *state =
-            &slot_bucket(shard, slot)->state[slot % BUCKET_SLOTS];
+        _Atomic uint8_t *state = &slot_bucket(shard, slot)->state[slot % BUCKET_SLOTS];
 
         store_relaxed(state, (uint8_t)(load_relaxed(state) & ~STATE_UNVERIFIED));
     }
@@ -220,8 +217,7 @@ mark_verified(struct shard *shard, const struct read_request *request)
 static bool
 is_damaged(const struct shard *shard, uint32_t slot, uint64_t hash)
 {
-    struct entry_head *head =
-        entry_at(shard, index_read_slot(shard, slot).offset);
+    struct entry_head *head = entry_at(shard, index_read_slot(shard, slot).offset);
 
     return shard_checksum(hash, head->tag, entry_key(head) + head->key_size,
                           head->size & EXTENT_SIZE) != head->checksum;
@@ -238,7 +234,8 @@ drop_damaged(struct shard *shard, const struct read_request *request)
     slot = index_find_locked(shard, request->hash, request->key, request->key_size);
     if (slot != NO_SLOT && is_damaged(shard, slot, request->hash)) {
         bump_locked(&shard->header->damaged, 1);
-        if (shard_drop_locked(shard, slot, request->hash, CAUSE_DELETED, NULL) != PMC_OK)
+        if (shard_drop_locked(shard, slot, request->hash, CAUSE_DELETED, NULL) !=
+            PMC_OK)
             shard_recover_locked(shard);
     }
     shard_unlock(shard);

@@ -203,10 +203,9 @@ rebuild_extents(struct shard *shard, const struct start_map *map)
     struct alloc_rebuild rebuild;
 
     alloc_rebuild_begin(&rebuild, shard);
-    for (uint32_t at = map_next(map, 0); at < map->blocks;
-         at = map_next(map, at + 1)) {
-        bool placed = alloc_rebuild_entry(&rebuild, at,
-                                          (uint32_t)extent_blocks(shard, at));
+    for (uint32_t at = map_next(map, 0); at < map->blocks; at = map_next(map, at + 1)) {
+        bool placed =
+            alloc_rebuild_entry(&rebuild, at, (uint32_t)extent_blocks(shard, at));
 
         assert(placed); /* overlaps are gone */
         (void)placed;
@@ -268,8 +267,7 @@ read_order(struct shard *shard, struct order *order)
 }
 
 static void
-clear_queue_state(struct shard *shard, uint32_t primary, uint32_t slot,
-                  void *context)
+clear_queue_state(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
 {
     _Atomic uint8_t *state = &slot_bucket(shard, slot)->state[slot % BUCKET_SLOTS];
 
@@ -283,8 +281,7 @@ rebuild_queues(struct shard *shard, struct order *order)
 {
     struct leftovers leftovers = {
         .order = order,
-        .fallback = shard->policy->bump == BUMP_CLOCK ? QUEUE_LRU_FIRST
-                                                      : QUEUE_MAIN};
+        .fallback = shard->policy->bump == BUMP_CLOCK ? QUEUE_LRU_FIRST : QUEUE_MAIN};
 
     read_order(shard, order);
     visit_all(shard, add_leftover, &leftovers);
@@ -394,8 +391,7 @@ scratch_make(const struct shard *shard, struct scratch *scratch)
                       BUCKET_SLOTS;
 
     scratch->starts = (struct start_map){
-        .words = calloc((size_t)blocks / 64 + 1, sizeof(uint64_t)),
-        .blocks = blocks};
+        .words = calloc((size_t)blocks / 64 + 1, sizeof(uint64_t)), .blocks = blocks};
     scratch->seen = (struct start_map){
         .words = calloc((size_t)slots / 64 + 1, sizeof(uint64_t)), .blocks = slots};
     scratch->order = (struct order){.slots = calloc(capacity, sizeof(uint32_t)),

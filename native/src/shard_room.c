@@ -79,8 +79,8 @@ evict_slot(struct shard *shard, uint32_t slot, const struct write_request *reque
     if (!slot_is_sound(shard, slot))
         return PMC_EDAMAGED;
     STEP("room.evict");
-    return shard_drop_locked(shard, slot, index_hash_at(shard, content.offset),
-                             cause, request->victims);
+    return shard_drop_locked(shard, slot, index_hash_at(shard, content.offset), cause,
+                             request->victims);
 }
 
 /* ---- candidates ------------------------------------------------------ */
@@ -185,9 +185,8 @@ cost_to_empty(const struct shard *shard, uint32_t offset, bool *damaged_out)
 /* Grow a window around [offset, offset + blocks) towards the cheaper side until
  * it is large enough. False: it cannot be, or costs more than limit. */
 static bool
-grow_window(const struct shard *shard, uint32_t offset, uint32_t blocks,
-            uint32_t need, uint32_t cost_limit, struct window *window_out,
-            bool *damaged_out)
+grow_window(const struct shard *shard, uint32_t offset, uint32_t blocks, uint32_t need,
+            uint32_t cost_limit, struct window *window_out, bool *damaged_out)
 {
     struct window window = {.start = offset, .end = offset + blocks};
     uint32_t last_blocks = blocks; /* of the extent that ends the window */
@@ -195,8 +194,7 @@ grow_window(const struct shard *shard, uint32_t offset, uint32_t blocks,
     for (uint32_t members = 1; window.end - window.start < need; members++) {
         uint32_t before = 0;
         uint32_t after = 0;
-        bool has_before =
-            alloc_before(shard, window.start, &before, damaged_out);
+        bool has_before = alloc_before(shard, window.start, &before, damaged_out);
         bool has_after = alloc_after(shard, window.end - last_blocks, last_blocks,
                                      &after, damaged_out);
         uint32_t cost_before =
@@ -231,9 +229,8 @@ find_window(struct shard *shard, uint32_t need, struct window *window_out)
     bool found = false;
     bool damaged = false;
 
-    if (hole != NO_OFFSET &&
-        grow_window(shard, hole, hole_at(shard, hole)->size, need, least, window_out,
-                    &damaged)) {
+    if (hole != NO_OFFSET && grow_window(shard, hole, hole_at(shard, hole)->size, need,
+                                         least, window_out, &damaged)) {
         least = window_out->moved;
         found = true;
     }
@@ -241,8 +238,8 @@ find_window(struct shard *shard, uint32_t need, struct window *window_out)
          seen++) {
         if (!slot_is_sound(shard, slot))
             return PMC_EDAMAGED;
-        if (grow_window(shard, slot_offset(shard, slot), slot_blocks(shard, slot),
-                        need, least, window_out, &damaged)) {
+        if (grow_window(shard, slot_offset(shard, slot), slot_blocks(shard, slot), need,
+                        least, window_out, &damaged)) {
             least = window_out->moved;
             found = true;
         }
@@ -262,8 +259,8 @@ move_entry(struct shard *shard, uint32_t slot, uint64_t hash,
     uint32_t blocks = slot_blocks(shard, slot);
     uint32_t before;
     uint32_t new;
-    enum pmc_status status = alloc_take_outside_locked(
-        shard, blocks, window->start, window->end, &new);
+    enum pmc_status status =
+        alloc_take_outside_locked(shard, blocks, window->start, window->end, &new);
 
     if (status != PMC_OK)
         return status;
@@ -315,8 +312,7 @@ empty_window(struct shard *shard, const struct window *window,
 static uint64_t
 floor_blocks(const struct shard *shard)
 {
-    return (uint64_t)load_relaxed(&shard->header->limit_blocks) * FLOOR_PERMILLE /
-           1000;
+    return (uint64_t)load_relaxed(&shard->header->limit_blocks) * FLOOR_PERMILLE / 1000;
 }
 
 /* One step towards a hole of this size. PMC_DROPPED: nothing is left to evict. */
@@ -349,8 +345,8 @@ make_room(struct shard *shard, uint32_t blocks, int window_tries,
 static enum pmc_status
 drop_all_expired(struct shard *shard, const struct write_request *request)
 {
-    uint32_t buckets = load_relaxed(&shard->header->bucket_count) +
-                       shard->header->overflow_used;
+    uint32_t buckets =
+        load_relaxed(&shard->header->bucket_count) + shard->header->overflow_used;
     bool found = false;
 
     for (uint32_t turn = 0; turn < buckets; turn++) {

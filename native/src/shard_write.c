@@ -52,9 +52,9 @@ count_entry_gone(struct shard *shard, const struct entry_head *head, uint32_t bl
 
     store_relaxed(&header->entries, load_relaxed(&header->entries) - 1);
     store_relaxed(&header->used_blocks, load_relaxed(&header->used_blocks) - blocks);
-    store_relaxed(&header->payload_bytes,
-                  load_relaxed(&header->payload_bytes) - head->key_size -
-                      (head->size & EXTENT_SIZE));
+    store_relaxed(&header->payload_bytes, load_relaxed(&header->payload_bytes) -
+                                              head->key_size -
+                                              (head->size & EXTENT_SIZE));
 }
 
 enum pmc_status
@@ -119,11 +119,11 @@ sweep_expired(struct shard *shard, const struct write_request *request)
 static uint32_t
 find_live(const struct shard *shard, const struct write_request *request)
 {
-    uint32_t slot = index_find_locked(shard, request->hash, request->key,
-                                      request->key_size);
+    uint32_t slot =
+        index_find_locked(shard, request->hash, request->key, request->key_size);
 
-    if (slot != NO_SLOT && expiry_passed(index_read_slot(shard, slot).deadline,
-                                         request->now_ms))
+    if (slot != NO_SLOT &&
+        expiry_passed(index_read_slot(shard, slot).deadline, request->now_ms))
         return NO_SLOT;
     return slot;
 }
@@ -223,8 +223,8 @@ insert_somehow(struct shard *shard, const struct slot_content *content,
         return slot;
     victim = index_any_in_chain(shard, request->hash);
     if (victim == NO_SLOT || !slot_is_sound(shard, victim) ||
-        shard_drop_locked(shard, victim, slot_hash(shard, victim),
-                          PMC_CAUSE_EVICTED, request->victims) != PMC_OK)
+        shard_drop_locked(shard, victim, slot_hash(shard, victim), PMC_CAUSE_EVICTED,
+                          request->victims) != PMC_OK)
         return NO_SLOT;
     return index_insert_locked(shard, request->hash, content);
 }
@@ -237,8 +237,8 @@ store_entry(struct shard *shard, uint32_t offset, uint32_t blocks,
                                    .deadline = request->deadline,
                                    .tag = index_tag(request->hash),
                                    .check = (uint8_t)blocks};
-    uint32_t slot = index_find_locked(shard, request->hash, request->key,
-                                      request->key_size);
+    uint32_t slot =
+        index_find_locked(shard, request->hash, request->key, request->key_size);
 
     write_entry(shard, offset, request);
     if (slot != NO_SLOT)
@@ -266,8 +266,7 @@ drop_refused(struct shard *shard, struct write_request *request)
 enum pmc_status
 shard_put_locked(struct shard *shard, struct write_request *request)
 {
-    uint32_t blocks =
-        (uint32_t)entry_blocks(request->key_size, request->value_size);
+    uint32_t blocks = (uint32_t)entry_blocks(request->key_size, request->value_size);
     uint32_t offset;
     enum pmc_status status = sweep_expired(shard, request);
 
@@ -294,8 +293,8 @@ shard_put_locked(struct shard *shard, struct write_request *request)
 enum pmc_status
 shard_delete_locked(struct shard *shard, struct write_request *request)
 {
-    uint32_t slot = index_find_locked(shard, request->hash, request->key,
-                                      request->key_size);
+    uint32_t slot =
+        index_find_locked(shard, request->hash, request->key, request->key_size);
     bool live;
 
     if (slot == NO_SLOT)
@@ -380,8 +379,8 @@ shard_incr_locked(struct shard *shard, struct write_request *write)
     write->value = request->digits;
     write->value_size = (size_t)snprintf(request->digits, sizeof request->digits,
                                          "%" PRId64, request->result);
-    write->checksum = shard_checksum(write->hash, write->tag, request->digits,
-                                     write->value_size);
+    write->checksum =
+        shard_checksum(write->hash, write->tag, request->digits, write->value_size);
     return shard_put_locked(shard, write);
 }
 
@@ -397,8 +396,7 @@ next_victim(struct shard *shard)
 enum pmc_status
 shard_evict_locked(struct shard *shard, struct write_request *request)
 {
-    uint32_t slot = request->key ? index_find_locked(shard, request->hash,
-                                                     request->key,
+    uint32_t slot = request->key ? index_find_locked(shard, request->hash, request->key,
                                                      request->key_size)
                                  : next_victim(shard);
 
@@ -406,8 +404,8 @@ shard_evict_locked(struct shard *shard, struct write_request *request)
         return PMC_MISS;
     if (!slot_is_sound(shard, slot))
         return PMC_EDAMAGED;
-    return shard_drop_locked(shard, slot, slot_hash(shard, slot),
-                             PMC_CAUSE_REQUESTED, request->victims);
+    return shard_drop_locked(shard, slot, slot_hash(shard, slot), PMC_CAUSE_REQUESTED,
+                             request->victims);
 }
 
 void

@@ -57,7 +57,10 @@ class ConsoleNarrator:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if not options.pool_directory.is_dir():
+        parser.error(f"--pool-directory: {options.pool_directory} is not a directory")
     console = Console(width=None if sys.stdout.isatty() else 150)
     narrator = ConsoleNarrator(console)
     signal.signal(signal.SIGTERM, _leave)

@@ -184,9 +184,9 @@ def _phase_caveats(report: Report, result: BackendResult) -> Iterator[str]:
     if not sustained(phase):
         due = phase["served"] + phase["unserved"] + phase["errors"]
         yield (
-            f"{label} could not sustain {report['rate']:g} requests/s: {phase['unserved']:,} of "
-            f"{due:,} requests were unanswered when the driver gave up; its latencies are those "
-            "of a growing queue, and lower bounds."
+            f"{label} could not sustain {report['rate']:g} requests/s: a turn ended with a queue "
+            f"of {phase['queue_seconds']:.1f} s, and {phase['unserved']:,} of {due:,} requests "
+            "were unanswered when the driver gave up; their latencies are lower bounds."
         )
     planned = report["plan"]["warmup_requests"]
     if result["warmup_requests"] < planned:

@@ -2,9 +2,9 @@
 
 The kernel's proportional set size (PSS) divides a page among the processes that map it, so a sum
 over all processes counts it once. A pool's files are the exception that needs care: their pages
-take memory even while nobody maps them. So files that are mapped as shared and writable are left out
-of the PSS, and counted by the blocks that they own instead, together with everything else in the pool's
-directory.
+take memory even while nobody maps them. So files that are mapped as shared and writable are left
+out of the PSS, and counted by the blocks that they own instead, together with everything else in
+the pool's directory.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def family(pid: int) -> list[int]:
 def mappings(smaps: str) -> Iterator[Mapping]:
     """Yield the mappings in *smaps*, the text of `/proc/PID/smaps`.
 
-    A pool's file is one that is mapped as shared and writable and still has a name; of what has none, such as
-    a private pool, the PSS is all that can be known.
+    A pool's file is one that is mapped as shared and writable and still has a name; of what has
+    none, such as a private pool, the PSS is all that can be known.
     """
     pool_file = None
     for line in smaps.splitlines():

@@ -47,7 +47,7 @@ class Plan:
     open_seconds: float = 4.0
     open_connections: int = 64
     rate: float | None = None
-    rate_share: float = 0.8
+    rate_share: float = 0.65
     call_rounds: int = 40
     calls_per_round: int = 50
 

@@ -74,7 +74,9 @@ def latency_plot(report: Report) -> str:
         axes.set_xlim(_tail(0.2), _tail(0.999))
         axes.set_ylabel("latency, ms (log)")
         axes.set_xlabel("share of requests answered within this time")
-        figure.legend(loc="outside upper center", ncols=len(report["backends"]))
+        all_kept_up = all(sustained(result["open"]) for result in report["backends"])
+        columns = len(report["backends"]) if all_kept_up else 2
+        figure.legend(loc="outside upper center", ncols=columns)
         return _svg(figure)
 
 

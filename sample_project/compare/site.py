@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,7 @@ class Site:
             key=self.backend.key,
             label=self.backend.label,
             setting=cache_setting(self.backend, self.location, plan, footprint),
-            commands=[" ".join(server.command) for server in running],
+            commands=[shlex.join(server.command) for server in running],
             warmup_requests=warm_up.served,
             warmup_seconds=round(warm_up.elapsed_seconds, 2),
             closed=phase_of(self.combined("closed")),

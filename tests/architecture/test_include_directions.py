@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-SOURCES = Path(__file__).resolve().parents[2] / "native" / "src"
+NATIVE = Path(__file__).resolve().parents[2] / "native"
+SOURCES = NATIVE / "src"
+BUILD = NATIVE / "CMakeLists.txt"
 
 # From the bottom up. A module includes the layers below its own and its own files.
 LAYERS: tuple[frozenset[str], ...] = (
@@ -92,6 +94,11 @@ def find_circles(folder: Path) -> list[str]:
 def test_engine_includes_point_one_way() -> None:
     assert list(SOURCES.glob("*.c"))
     assert find_violations(SOURCES) == []
+
+
+def test_build_lists_every_source_of_the_engine() -> None:
+    listed = re.findall(r"^  src/(\w+\.c)\b", BUILD.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in SOURCES.glob("*.c"))
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import pmemcache
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pmemcache
 
 
 def calls_with_key(pool: pmemcache.Pool, key: Any) -> list[Callable[[], object]]:
@@ -87,12 +87,3 @@ def test_wrong_number_of_arguments_is_a_type_error(pool: pmemcache.Pool) -> None
         untyped.get(b"k")
     with pytest.raises(TypeError):
         untyped.put(b"k", b"v")
-
-
-def test_every_error_is_in_one_tree() -> None:
-    errors = [getattr(pmemcache, name) for name in pmemcache.__all__ if name.endswith("Error")]
-    assert len(errors) == 14
-    assert all(issubclass(error, pmemcache.PmemCacheError) for error in errors)
-    assert issubclass(pmemcache.ConfigurationError, ValueError)
-    assert issubclass(pmemcache.ValueTooLargeError, ValueError)
-    assert issubclass(pmemcache.KeyTooLongError, ValueError)

@@ -183,3 +183,30 @@ def test_callbacks_run_in_the_thread_that_missed(pool: pmemcache.Pool) -> None:
     thread.join()
     pool.get(b"k")
     assert threads[0] != threads[1] == threading.get_ident()
+
+
+def test_callbacks_may_come_and_go_while_threads_work(small_pool: pmemcache.Pool) -> None:
+    stop = threading.Event()
+
+    def work(seed: int) -> None:
+        number = seed
+        while not stop.is_set():
+            number += 7
+            small_pool.get(f"k{number % 997}")
+            small_pool.put(f"k{number % 997}", b"v" * 1000)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    called: list[bytes] = []
+    for _ in range(100):
+        small_pool.on_miss(lambda _pool, key: called.append(key))
+        small_pool.on_evict(lambda _pool, key, _cause: called.append(key))
+        small_pool.get(b"missing")
+        small_pool.on_miss(None)
+        small_pool.on_evict(None)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert called.count(b"missing") == 100
+    assert small_pool.check() == []

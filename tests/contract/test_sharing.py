@@ -13,6 +13,10 @@ import pytest
 
 import pmemcache
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path

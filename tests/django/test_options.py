@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from pmemcache import Pool
 from pmemcache.integrations.django import PmemCache
+from pmemcache.integrations.django.sharing import forget_pools
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +66,7 @@ def test_file_of_something_else_is_refused_on_first_use(location: Path) -> None:
     assert location.read_text(encoding="utf-8") == "not a pool"
 
 
-def test_all_options_are_taken(make_cache: Callable[..., PmemCache]) -> None:
+def test_all_options_are_taken(make_cache: Callable[..., PmemCache], location: Path) -> None:
     cache = make_cache(
         size="4MiB",
         lifetime="restart",
@@ -79,6 +81,10 @@ def test_all_options_are_taken(make_cache: Callable[..., PmemCache]) -> None:
 
     assert cache.get("key") == 1
     assert cache._shared.pool().stats().capacity_bytes <= 4 * 1024 * 1024
+
+    forget_pools(setting="CACHES")
+    Pool(location, "1MiB").close()  # a volatile pool takes the place of the kept one, and goes
+    assert not location.exists()
 
 
 def test_hot_size_is_checked_and_said_to_be_unused(

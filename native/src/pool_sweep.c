@@ -1,0 +1,104 @@
+/*
+ * Indexes that nobody needs; see pool_sweep.h.
+ */
+#include "pool_sweep.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "layout.h"
+
+#define HOLD_BYTE 0
+#define HOLD_PATIENCE_NS UINT64_C(1000000000)
+#define HOLD_POLL_NS UINT64_C(1000000)
+
+static bool
+lock_byte(int fd, short type)
+{
+    struct flock range = {
+        .l_type = type, .l_whence = SEEK_SET, .l_start = HOLD_BYTE, .l_len = 1};
+
+    return fcntl(fd, F_OFD_SETLK, &range) == 0;
+}
+
+bool
+pool_hold_index(int index_fd)
+{
+    uint64_t give_up_ns = clock_now_ns() + HOLD_PATIENCE_NS;
+
+    while (!lock_byte(index_fd, F_RDLCK)) {
+        if (clock_now_ns() >= give_up_ns)
+            return false;
+        clock_sleep_ns(HOLD_POLL_NS);
+    }
+    return true;
+}
+
+/* Is the heap that this index belongs to still there? */
+static bool
+heap_exists(const struct pool_header *header)
+{
+    struct pool_identity identity;
+    bool same;
+    int fd;
+
+    if (header->heap_path[0] != '/' ||
+        !memchr(header->heap_path, '\0', sizeof header->heap_path))
+        return false;
+    fd = open(header->heap_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return false;
+    same = pread(fd, &identity, sizeof identity, 0) == sizeof identity &&
+           memcmp(&identity, &header->identity, sizeof identity) == 0;
+    close(fd);
+    return same;
+}
+
+static bool
+is_index_name(const char *name)
+{
+    char prefix[64];
+    size_t size = strlen(name);
+    const char *suffix = ".index";
+
+    snprintf(prefix, sizeof prefix, "pmemcache.%u.", (unsigned)geteuid());
+    return strncmp(name, prefix, strlen(prefix)) == 0 && size > strlen(suffix) &&
+           strcmp(name + size - strlen(suffix), suffix) == 0;
+}
+
+static void
+sweep_one(int directory_fd, const char *name)
+{
+    struct pool_header header;
+    int fd = openat(directory_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+    if (fd < 0)
+        return;
+    if (lock_byte(fd, F_WRLCK) &&
+        (pread(fd, &header, sizeof header, 0) != sizeof header ||
+         !heap_exists(&header)))
+        unlinkat(directory_fd, name, 0);
+    close(fd);
+}
+
+void
+pool_sweep_indexes(int directory_fd)
+{
+    int fd = openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *file;
+
+    if (!directory) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    while ((file = readdir(directory)) != NULL)
+        if (is_index_name(file->d_name))
+            sweep_one(directory_fd, file->d_name);
+    closedir(directory);
+}

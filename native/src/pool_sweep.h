@@ -1,0 +1,21 @@
+/*
+ * Indexes that nobody needs: an index in shared memory whose heap was removed by
+ * other hands would keep its memory until the next boot.
+ */
+#ifndef PMC_POOL_SWEEP_H
+#define PMC_POOL_SWEEP_H
+
+#include <stdbool.h>
+
+/* Hold the index: as long as a process (or a child of it) has fd open, no sweep
+ * removes the file. Waits for a sweep that is looking at it; false when that
+ * takes longer than a second. */
+bool pool_hold_index(int index_fd);
+
+/*
+ * Remove this user's indexes in the directory that no process holds and whose
+ * heap file is gone or is another pool's. Best effort; changes nothing else.
+ */
+void pool_sweep_indexes(int directory_fd);
+
+#endif
