@@ -162,11 +162,13 @@ enum pmc_condition {
     PMC_IF_ABSENT = 1,
     PMC_IF_PRESENT = 2,
     PMC_IF_GENERATION = 3, /* present, and written as pmc_put_options.generation */
+    PMC_IF_VERSION = 4,    /* nothing happened to the key since its version was
+                              pmc_put_options.generation; see pmc_versions() */
 };
 
 struct pmc_put_options {
     int64_t ttl_ms;      /* PMC_TTL_NONE: for ever; <= 0: already expired */
-    uint64_t generation; /* for PMC_IF_GENERATION */
+    uint64_t generation; /* for PMC_IF_GENERATION and PMC_IF_VERSION */
     uint8_t condition;   /* enum pmc_condition */
     uint8_t tag;         /* the caller's own byte, given back by every read */
     uint32_t flags;      /* PMC_NOWAIT */
@@ -223,6 +225,78 @@ PMC_API enum pmc_status pmc_get_reserve(struct pmc_cache *cache,
                                         const void *key, size_t key_size,
                                         pmc_reserve_fn reserve, void *context,
                                         struct pmc_found *found_out);
+
+/*
+ * Versions: how a process knows that its own copy of a value is still good.
+ *
+ * Every key has a version, a word of shared memory (which other keys may share).
+ * Any change of the key - put, delete (also of a key that is not there), touch,
+ * incr, eviction, expiry, clear, recovery - makes it odd before and another even
+ * number after. So: read the version; get the value; keep a copy only if the
+ * version was even and has not changed; and use the copy as long as it has not.
+ * A put or delete that has returned is thus seen by every process's next look.
+ *
+ * Returns the array of all versions, in the pool's mapping, valid until
+ * pmc_close(), and sets *count_out. Read its words with acquire semantics.
+ */
+PMC_API const volatile uint64_t *pmc_versions(struct pmc_cache *cache,
+                                              size_t *count_out);
+
+/* Which of pmc_versions() is this key's. The same in every process. */
+PMC_API size_t pmc_version_index(struct pmc_cache *cache, const void *key,
+                                 size_t key_size);
+
+/* What a versioned read found. */
+struct pmc_versioned {
+    struct pmc_found found;
+    size_t version_index;
+    uint64_t version;  /* read before the value; odd: do not keep a copy */
+    int64_t ttl_ms;    /* left; PMC_TTL_NONE: no deadline */
+};
+
+/* As pmc_get_reserve(), and the version to keep a copy under. On PMC_MISS
+ * version_index and version are set too. */
+PMC_API enum pmc_status pmc_get_versioned(struct pmc_cache *cache,
+                                          const void *key, size_t key_size,
+                                          pmc_reserve_fn reserve, void *context,
+                                          struct pmc_versioned *versioned_out);
+
+/* Mark the entry as used now, for a hit on a process's own copy. */
+PMC_API enum pmc_status pmc_bump(struct pmc_cache *cache, const void *key,
+                                 size_t key_size);
+
+/*
+ * Leases: one process at a time has the right to load a missing key.
+ *
+ * pmc_lease_take() sets *lease_out. PMC_OK: this caller is the leader until
+ * duration_ms have passed or it calls pmc_lease_release(); lease_out->version is
+ * the key's version then, for a put with PMC_IF_VERSION, which stores only if
+ * nobody changed the key during the load. PMC_BUSY: another has it;
+ * lease_out->token names that lease. PMC_DROPPED: no lease is to be had (too
+ * many at once); load without. A lease whose owner died, or whose time is up,
+ * is free. Leases are in shared memory and cost no entry.
+ */
+struct pmc_lease {
+    uint64_t token; /* never 0 */
+    uint64_t version;
+};
+PMC_API enum pmc_status pmc_lease_take(struct pmc_cache *cache, const void *key,
+                                       size_t key_size, uint32_t duration_ms,
+                                       struct pmc_lease *lease_out);
+
+/* End one's lease and wake the waiters. PMC_OK; PMC_MISS when it had ended. */
+PMC_API enum pmc_status pmc_lease_release(struct pmc_cache *cache,
+                                          const void *key, size_t key_size,
+                                          uint64_t token);
+
+/*
+ * Wait until the lease of this token has ended: PMC_OK (released, timed out, or
+ * its owner died, which is noticed within 20 ms). PMC_BUSY: it has not ended
+ * within timeout_ms. Sleeps; 0 only looks.
+ */
+PMC_API enum pmc_status pmc_lease_wait(struct pmc_cache *cache, const void *key,
+                                       size_t key_size, uint64_t token,
+                                       uint32_t timeout_ms);
 
 /* PMC_OK or PMC_MISS. No callback, no bump. */
 PMC_API enum pmc_status pmc_exists(struct pmc_cache *cache, const void *key,

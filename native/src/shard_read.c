@@ -133,6 +133,7 @@ serve(const struct shard *shard, struct bucket *primary, uint64_t seq,
         return unchanged(primary, seq) ? LOOK_MISS : LOOK_BUSY;
     if (request->reserve && !unchanged(primary, seq))
         return LOOK_BUSY;
+    READ_DELAY();
     if (!copy_value(request, value, value_size))
         return LOOK_REFUSED;
     check = check && shard_checksum(request->hash, head->tag, value, value_size) !=
