@@ -12,6 +12,7 @@
 #include "expiry.h"
 #include "fault.h"
 #include "hash.h"
+#include "lease.h"
 #include "pool_geometry.h"
 
 #define DEFAULT_SIZE_BYTES (UINT64_C(64) << 20)
@@ -86,10 +87,12 @@ view_shard(struct pmc_cache *cache, uint32_t number, uint64_t lock_timeout_ns)
     bool has_ghosts = identity->eviction == PMC_EVICT_S3FIFO;
 
     shard->header = (struct shard_header *)(void *)index;
-    shard->buckets = (struct bucket *)(void *)(index + PAGE_BYTES);
+    shard->buckets = (struct bucket *)(void *)(index + 2 * PAGE_BYTES);
     shard->ghosts =
         (struct ghost_set *)(void *)&shard
             ->buckets[(size_t)identity->max_buckets + identity->max_overflow];
+    shard->leases = (struct lease_place *)(void *)(index + PAGE_BYTES);
+    shard->versions = pool_versions(cache->pool) + (size_t)number * SHARD_VERSIONS;
     shard->heap = pool_shard_heap(cache->pool, number);
     shard->policy = evict_policy_of((enum pmc_eviction)identity->eviction);
     shard->pool = cache->pool;
@@ -313,33 +316,44 @@ static _Thread_local bool in_on_miss;
 static bool
 ask_on_miss(struct pmc_cache *cache, const struct read_request *request)
 {
-    if (!cache->on_miss || in_on_miss)
+    pmc_on_miss_fn callback = cache->on_miss;
+
+    if (!callback || in_on_miss)
         return false;
     in_on_miss = true;
-    cache->on_miss(cache, request->key, request->key_size, cache->on_miss_context);
+    callback(cache, request->key, request->key_size, cache->on_miss_context);
     in_on_miss = false;
     return true;
 }
 
 static enum pmc_status
 read_counted(struct pmc_cache *cache, struct read_request *request,
-             struct pmc_found *found_out)
+             struct read_outcome *outcome_out)
 {
     struct shard *shard = shard_of(cache, request->hash);
-    struct read_outcome outcome;
-    enum pmc_status status = shard_read(shard, request, &outcome);
+    enum pmc_status status = shard_read(shard, request, outcome_out);
 
     if (UNLIKELY(status == PMC_MISS) && ask_on_miss(cache, request)) {
         request->now_ms = 0;
-        status = shard_read(shard, request, &outcome);
+        status = shard_read(shard, request, outcome_out);
     }
-    if (status == PMC_OK) {
+    if (status == PMC_OK)
         add_relaxed(&my_counters(cache)->hit, 1);
-        if (found_out)
-            *found_out = outcome.found;
-    } else if (status == PMC_MISS) {
+    else if (status == PMC_MISS)
         add_relaxed(&my_counters(cache)->miss, 1);
-    }
+    return status;
+}
+
+/* As read_counted(), for callers that want no more than what was found. */
+static enum pmc_status
+read_found(struct pmc_cache *cache, struct read_request *request,
+           struct pmc_found *found_out)
+{
+    struct read_outcome outcome;
+    enum pmc_status status = read_counted(cache, request, &outcome);
+
+    if (status == PMC_OK && found_out)
+        *found_out = outcome.found;
     return status;
 }
 
@@ -371,7 +385,7 @@ pmc_get(struct pmc_cache *cache, const void *key, size_t key_size, void *buffer,
     request.buffer = buffer;
     request.capacity = capacity;
     request.offset = offset;
-    return read_counted(cache, &request, found_out);
+    return read_found(cache, &request, found_out);
 }
 
 enum pmc_status
@@ -388,7 +402,16 @@ pmc_get_reserve(struct pmc_cache *cache, const void *key, size_t key_size,
     request = read_request_of(cache, key, key_size);
     request.reserve = reserve;
     request.context = context;
-    return read_counted(cache, &request, found_out);
+    return read_found(cache, &request, found_out);
+}
+
+/* Time left until a deadline, in milliseconds. */
+static int64_t
+ttl_left(const struct pmc_cache *cache, uint64_t deadline)
+{
+    if (deadline == 0)
+        return PMC_TTL_NONE;
+    return (int64_t)deadline - (int64_t)now_ms(cache);
 }
 
 /* A look that copies nothing and leaves no trace. */
@@ -427,14 +450,72 @@ pmc_info(struct pmc_cache *cache, const void *key, size_t key_size,
     *info_out = (struct pmc_info){
         .value_size = outcome.found.value_size,
         .stored_bytes = (size_t)outcome.blocks * BLOCK_BYTES,
-        .ttl_ms = outcome.deadline == 0
-                      ? PMC_TTL_NONE
-                      : (int64_t)outcome.deadline - (int64_t)now_ms(cache),
+        .ttl_ms = ttl_left(cache, outcome.deadline),
         .generation = outcome.found.generation,
         .heat = outcome.heat,
         .tag = outcome.found.tag,
     };
     return PMC_OK;
+}
+
+const volatile uint64_t *
+pmc_versions(struct pmc_cache *cache, size_t *count_out)
+{
+    *count_out = (size_t)cache->shard_count * SHARD_VERSIONS;
+    return (const volatile uint64_t *)(uintptr_t)pool_versions(cache->pool);
+}
+
+static size_t
+version_index(const struct pmc_cache *cache, uint64_t hash)
+{
+    return (size_t)(index_version(shard_of(cache, hash), hash) -
+                    pool_versions(cache->pool));
+}
+
+size_t
+pmc_version_index(struct pmc_cache *cache, const void *key, size_t key_size)
+{
+    return version_index(cache, hash_key(cache, key, key_size));
+}
+
+enum pmc_status
+pmc_get_versioned(struct pmc_cache *cache, const void *key, size_t key_size,
+                  pmc_reserve_fn reserve, void *context,
+                  struct pmc_versioned *versioned_out)
+{
+    struct read_request request;
+    struct read_outcome outcome;
+    enum pmc_status status;
+
+    if (!key_is_valid(key, key_size, &status))
+        return status;
+    if (!reserve)
+        return PMC_EINVAL;
+    request = read_request_of(cache, key, key_size);
+    request.reserve = reserve;
+    request.context = context;
+    versioned_out->version_index = version_index(cache, request.hash);
+    versioned_out->version =
+        load_acquire(index_version(shard_of(cache, request.hash), request.hash));
+    status = read_counted(cache, &request, &outcome);
+    if (status == PMC_OK) {
+        versioned_out->found = outcome.found;
+        versioned_out->ttl_ms = ttl_left(cache, outcome.deadline);
+    }
+    return status;
+}
+
+enum pmc_status
+pmc_bump(struct pmc_cache *cache, const void *key, size_t key_size)
+{
+    struct read_request request;
+    struct read_outcome outcome;
+    enum pmc_status status;
+
+    if (!key_is_valid(key, key_size, &status))
+        return status;
+    request = read_request_of(cache, key, key_size);
+    return shard_read(shard_of(cache, request.hash), &request, &outcome);
 }
 
 struct batch_reserve {
@@ -491,7 +572,7 @@ pmc_get_many(struct pmc_cache *cache, struct pmc_item *items, size_t count,
             requests[i].now_ms = now;
             requests[i].reserve = reserve_item;
             requests[i].context = &batch;
-            item->status = read_counted(cache, &requests[i], &item->found);
+            item->status = read_found(cache, &requests[i], &item->found);
             found += item->status == PMC_OK;
         }
     }
@@ -536,7 +617,7 @@ put_one(struct pmc_cache *cache, const void *key, size_t key_size, const void *v
 
     if (!key_is_valid(key, key_size, &status))
         return status;
-    if ((!value && value_size) || options->condition > PMC_IF_GENERATION)
+    if ((!value && value_size) || options->condition > PMC_IF_VERSION)
         return PMC_EINVAL;
     if (value_size > EXTENT_SIZE || blocks > cache->max_blocks)
         return PMC_EVALUE_SIZE;
@@ -740,6 +821,76 @@ pmc_clear(struct pmc_cache *cache)
     return PMC_OK;
 }
 
+/* ---- leases ---------------------------------------------------------- */
+
+static struct lease_request
+lease_request_of(const struct pmc_cache *cache, const void *key, size_t key_size)
+{
+    return (struct lease_request){.hash = hash_key(cache, key, key_size),
+                                  .now_ms = clock_coarse_ms(),
+                                  .owner = pool_owner(cache->pool)};
+}
+
+enum pmc_status
+pmc_lease_take(struct pmc_cache *cache, const void *key, size_t key_size,
+               uint32_t duration_ms, struct pmc_lease *lease_out)
+{
+    struct lease_request request;
+    struct shard *shard;
+    enum pmc_status status;
+
+    if (!key_is_valid(key, key_size, &status))
+        return status;
+    request = lease_request_of(cache, key, key_size);
+    request.deadline = request.now_ms + duration_ms;
+    shard = shard_of(cache, request.hash);
+    status = shard_lock(shard, false);
+    if (status != PMC_OK)
+        return status;
+    request.token = shard_next_generation(shard);
+    lease_out->token = request.token;
+    lease_out->version = load_relaxed(index_version(shard, request.hash));
+    status = lease_take_locked(shard, &request, &lease_out->token);
+    shard_unlock(shard);
+    return status;
+}
+
+enum pmc_status
+pmc_lease_release(struct pmc_cache *cache, const void *key, size_t key_size,
+                  uint64_t token)
+{
+    struct lease_request request;
+    struct shard *shard;
+    enum pmc_status status;
+
+    if (!key_is_valid(key, key_size, &status))
+        return status;
+    request = lease_request_of(cache, key, key_size);
+    request.token = token;
+    shard = shard_of(cache, request.hash);
+    status = shard_lock(shard, false);
+    if (status != PMC_OK)
+        return status;
+    status = lease_release_locked(shard, &request);
+    shard_unlock(shard);
+    return status;
+}
+
+enum pmc_status
+pmc_lease_wait(struct pmc_cache *cache, const void *key, size_t key_size,
+               uint64_t token, uint32_t timeout_ms)
+{
+    struct lease_request request;
+    enum pmc_status status;
+
+    if (!key_is_valid(key, key_size, &status))
+        return status;
+    request = lease_request_of(cache, key, key_size);
+    request.token = token;
+    return lease_wait(shard_of(cache, request.hash), &request,
+                      (uint64_t)timeout_ms * 1000000u);
+}
+
 /* ---- the rest -------------------------------------------------------- */
 
 enum pmc_status
@@ -804,7 +955,7 @@ add_shard_stats(const struct shard *shard, struct pmc_stats *stats)
     stats->moved_bytes += load_relaxed(&header->moved_bytes);
     stats->written_bytes += load_relaxed(&header->written_bytes);
     stats->entries += load_relaxed(&header->entries);
-    stats->dram_size_used += PAGE_BYTES + buckets * sizeof(struct bucket) +
+    stats->dram_size_used += 2 * PAGE_BYTES + buckets * sizeof(struct bucket) +
                              header->ghost_sets * sizeof(struct ghost_set);
     stats->pool_size_used += load_relaxed(&header->used_blocks) * BLOCK_BYTES;
     stats->payload_bytes += load_relaxed(&header->payload_bytes);
@@ -818,7 +969,8 @@ add_shard_stats(const struct shard *shard, struct pmc_stats *stats)
 enum pmc_status
 pmc_stats(struct pmc_cache *cache, struct pmc_stats *stats_out)
 {
-    struct pmc_stats stats = {0};
+    struct pmc_stats stats = {.dram_size_used =
+                                  pool_shards_off(&cache->pool->header->identity)};
 
     for (uint32_t number = 0; number < cache->shard_count; number++)
         add_shard_stats(&cache->shards[number], &stats);

@@ -6,9 +6,10 @@
  * Environment, read once by each process:
  *   PMC_FAULT_STEP=n            SIGKILL at the n-th step passed (1 is the first)
  *   PMC_FAULT_STEP_NAME=name    ... counting only steps of this name
- *   PMC_FAULT_READ_DELAY_US=n   readers sleep n us between copy and re-check,
- *                               one read in eight
- *   PMC_FAULT_MUTANT=name       the planted bug of this name is live
+ *   PMC_FAULT_READ_DELAY_US=n   readers sleep n us where a writer may overtake
+ *                               them, one time in eight
+ *   PMC_FAULT_MUTANT=name       the planted bug of this name is live; all names:
+ *                               grep -rn MUTANT
  */
 #ifndef PMC_FAULT_H
 #define PMC_FAULT_H

@@ -204,6 +204,49 @@ intent_done(struct shard *shard)
     store_release(&shard->header->intent_kind, (uint32_t)INTENT_NONE);
 }
 
+/* Begin and end changing what is stored under a key: its version is odd from
+ * before the new state can be seen until after the old one no longer can. */
+static void
+change_begin(struct shard *shard, uint64_t hash, struct bucket *primary)
+{
+    _Atomic uint64_t *version = index_version(shard, hash);
+
+    store_relaxed(version, load_relaxed(version) | 1);
+    index_write_begin(primary);
+}
+
+static void
+change_end(struct shard *shard, uint64_t hash, struct bucket *primary)
+{
+    _Atomic uint64_t *version = index_version(shard, hash);
+
+    index_write_end(primary);
+    store_release(version, (load_relaxed(version) | 1) + 1);
+}
+
+void
+index_absent_locked(struct shard *shard, uint64_t hash)
+{
+    _Atomic uint64_t *version = index_version(shard, hash);
+
+    store_release(version, (load_relaxed(version) | 1) + 1);
+}
+
+void
+index_change_all_begin(struct shard *shard)
+{
+    for (uint32_t i = 0; i < SHARD_VERSIONS; i++)
+        store_relaxed(&shard->versions[i], load_relaxed(&shard->versions[i]) | 1);
+    atomic_thread_fence(memory_order_release);
+}
+
+void
+index_change_all_end(struct shard *shard)
+{
+    for (uint32_t i = 0; i < SHARD_VERSIONS; i++)
+        store_release(&shard->versions[i], (load_relaxed(&shard->versions[i]) | 1) + 1);
+}
+
 static struct bucket *
 primary_bucket(const struct shard *shard, uint64_t hash)
 {
@@ -218,10 +261,10 @@ index_update_locked(struct shard *shard, uint64_t hash, uint32_t slot,
 
     intend(shard, primary, slot);
     STEP("update.begin");
-    index_write_begin(primary);
+    change_begin(shard, hash, primary);
     write_slot(shard, slot, content);
     STEP("update.written");
-    index_write_end(primary);
+    change_end(shard, hash, primary);
     STEP("update.end");
     intent_done(shard);
 }
@@ -249,10 +292,10 @@ index_remove_locked(struct shard *shard, uint64_t hash, uint32_t slot)
     }
     intend(shard, primary, slot);
     STEP("remove.begin");
-    index_write_begin(primary);
+    change_begin(shard, hash, primary);
     index_clear_slot(shard, slot);
     STEP("remove.written");
-    index_write_end(primary);
+    change_end(shard, hash, primary);
     STEP("remove.end");
     intent_done(shard);
 }
@@ -319,7 +362,7 @@ index_insert_locked(struct shard *shard, uint64_t hash,
     struct bucket *primary = &shard->buckets[number];
     uint32_t slot;
 
-    index_write_begin(primary);
+    change_begin(shard, hash, primary);
     slot = free_slot_in_chain(shard, number);
     if (slot != NO_SLOT) {
         intend(shard, primary, slot);
@@ -327,7 +370,7 @@ index_insert_locked(struct shard *shard, uint64_t hash,
         write_slot(shard, slot, content);
         STEP("insert.written");
     }
-    index_write_end(primary);
+    change_end(shard, hash, primary);
     STEP("insert.end");
     intent_done(shard);
     return slot;

@@ -52,6 +52,13 @@ index_match(uint64_t word, uint16_t tag)
     return (different - ones) & ~different & (ones << 15);
 }
 
+/* The version of the keys with this hash. */
+static inline _Atomic uint64_t *
+index_version(const struct shard *shard, uint64_t hash)
+{
+    return &shard->versions[(hash >> 20) % SHARD_VERSIONS];
+}
+
 /* Begin and end changing a bucket (and the chain behind it). */
 static inline void
 index_write_begin(struct bucket *bucket)
@@ -99,6 +106,11 @@ void index_update_locked(struct shard *shard, uint64_t hash, uint32_t slot,
 void index_move_locked(struct shard *shard, uint64_t hash, uint32_t slot,
                        uint32_t offset);
 void index_remove_locked(struct shard *shard, uint64_t hash, uint32_t slot);
+/* Nothing is stored under the key, and that has just been made true. */
+void index_absent_locked(struct shard *shard, uint64_t hash);
+/* Begin and end changing every key. */
+void index_change_all_begin(struct shard *shard);
+void index_change_all_end(struct shard *shard);
 
 /* Split buckets while the load asks for it and memory allows. */
 void index_balance_locked(struct shard *shard);

@@ -1,8 +1,9 @@
 /*
  * The bytes of a pool, and this process's view of them.
  *
- *   index file   | pool header | attachments | shard 0 | shard 1 | ...
- *   a shard      | shard header | primary buckets ... | overflow buckets ... |
+ *   index file   | pool header | attachments | versions | shard 0 | shard 1 | ...
+ *   a shard      | shard header | leases | primary buckets ... | overflow
+ *                buckets ... | ghosts ... |
  *   heap file    | heap header | shard 0's extents | shard 1's extents | ...
  *   an extent    entry:  | head 24 B | key | value | 0-15 B of rounding |
  *                hole:   | size, size before, bin links: 16 B | free bytes |
@@ -30,7 +31,7 @@
 #define NO_OFFSET UINT32_MAX
 #define NO_BUCKET UINT32_MAX
 
-#define ATTACHMENTS_MAX 4096u
+#define ATTACHMENTS_MAX 1024u
 
 /* ---- index: buckets -------------------------------------------------- */
 
@@ -146,6 +147,27 @@ static_assert(offsetof(struct shard_header, bucket_count) == 64, "line 1");
 static_assert(offsetof(struct shard_header, intent_kind) == 128, "line 2");
 static_assert(sizeof(struct shard_header) <= PAGE_BYTES, "one page");
 
+/* ---- index: versions and leases ---------------------------------------- */
+
+/* Words that say when a key last changed, for copies that processes keep: odd
+ * while it changes. Keys share them. */
+#define SHARD_VERSIONS 4096u
+
+/* One process's right to load a key. */
+struct lease_place {
+    _Atomic uint64_t hash;     /* of the key; 0: free */
+    _Atomic uint64_t token;    /* names this lease */
+    _Atomic uint64_t deadline; /* milliseconds */
+    _Atomic uint32_t owner;    /* as in locks */
+    _Atomic uint32_t ended;    /* counts the leases that ended here; a futex */
+};
+static_assert(sizeof(struct lease_place) == 32, "two a line");
+
+#define LEASE_SETS 16u
+#define LEASE_WAYS 8u
+static_assert(LEASE_SETS * LEASE_WAYS * sizeof(struct lease_place) == PAGE_BYTES,
+              "a page of leases");
+
 /* ---- index: ghosts ----------------------------------------------------- */
 
 /* One evicted key: fingerprint, which queue it left, and when, in units of
@@ -235,6 +257,8 @@ struct shard {
     struct shard_header *header;
     struct bucket *buckets; /* max_buckets primary, then max_overflow */
     struct ghost_set *ghosts;
+    struct lease_place *leases;
+    _Atomic uint64_t *versions;
     uint8_t *heap;
     const struct evict_policy *policy;
     struct pool *pool;

@@ -42,13 +42,19 @@ lock_owner_is(uint32_t owner, uint32_t place, uint32_t incarnation)
     return (owner & ~LOCK_WAITERS) == lock_owner(place, incarnation);
 }
 
-static void
-futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t duration_ns)
+void
+lock_sleep(_Atomic uint32_t *word, uint32_t expected, uint64_t duration_ns)
 {
     struct timespec slice = {(time_t)(duration_ns / 1000000000u),
                              (long)(duration_ns % 1000000000u)};
 
     syscall(SYS_futex, word, FUTEX_WAIT, expected, &slice, NULL, 0);
+}
+
+void
+lock_wake_all(_Atomic uint32_t *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
 static void
@@ -93,7 +99,7 @@ take_or_sleep(_Atomic uint32_t *word, uint32_t owner, const struct lock_wait *wa
     }
     if (!(seen & LOCK_WAITERS) && !swap_word(word, seen, seen | LOCK_WAITERS))
         return false;
-    futex_wait(word, seen | LOCK_WAITERS, slice_ns);
+    lock_sleep(word, seen | LOCK_WAITERS, slice_ns);
     return false;
 }
 

@@ -46,6 +46,12 @@ bool lock_owner_is(uint32_t owner, uint32_t place, uint32_t incarnation);
 enum lock_result lock_take(_Atomic uint32_t *word, uint32_t owner,
                            const struct lock_wait *wait);
 
+/* Sleep until the word is changed and woken, or duration_ns have passed, or it is
+ * not expected any more. May return early. */
+void lock_sleep(_Atomic uint32_t *word, uint32_t expected, uint64_t duration_ns);
+/* Wake everybody who sleeps on the word. */
+void lock_wake_all(_Atomic uint32_t *word);
+
 /* Give the lock back and wake a waiter. */
 void lock_release(_Atomic uint32_t *word, uint32_t owner);
 

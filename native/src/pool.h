@@ -87,6 +87,8 @@ enum pmc_status pool_allocate_index(struct pool *pool, const void *from,
                                     uint64_t size_bytes);
 bool pool_growth_refused(const struct pool *pool);
 
+/* The versions of all shards, SHARD_VERSIONS each. */
+_Atomic uint64_t *pool_versions(const struct pool *pool);
 /* Where shard number begins, in the index mapping. */
 struct shard_header *pool_shard_header(const struct pool *pool, uint32_t number);
 uint8_t *pool_shard_heap(const struct pool *pool, uint32_t number);

@@ -49,19 +49,28 @@ pool_geometry(const struct pmc_options *options, uint64_t heap_limit_bytes,
 }
 
 uint64_t
+pool_shards_off(const struct pool_identity *identity)
+{
+    return VERSIONS_OFF +
+           (uint64_t)identity->shards * SHARD_VERSIONS * sizeof(uint64_t);
+}
+
+uint64_t
 pool_shard_index_bytes(const struct pool_identity *identity)
 {
     uint64_t buckets = (uint64_t)identity->max_buckets + identity->max_overflow;
 
-    return PAGE_BYTES + round_up(buckets * sizeof(struct bucket) +
-                                     identity->ghost_sets * sizeof(struct ghost_set),
-                                 PAGE_BYTES);
+    return 2 * PAGE_BYTES +
+           round_up(buckets * sizeof(struct bucket) +
+                        identity->ghost_sets * sizeof(struct ghost_set),
+                    PAGE_BYTES);
 }
 
 uint64_t
 pool_index_bytes(const struct pool_identity *identity)
 {
-    return SHARDS_OFF + identity->shards * pool_shard_index_bytes(identity);
+    return pool_shards_off(identity) +
+           identity->shards * pool_shard_index_bytes(identity);
 }
 
 uint64_t

@@ -8,12 +8,14 @@
 
 #define HEAP_HEADER_BYTES PAGE_BYTES
 #define ATTACHMENTS_OFF PAGE_BYTES
-#define SHARDS_OFF (ATTACHMENTS_OFF + ATTACHMENTS_MAX * sizeof(struct attachment))
+#define VERSIONS_OFF (ATTACHMENTS_OFF + ATTACHMENTS_MAX * sizeof(struct attachment))
 
 /* Fill in all of identity but pool_id, boot_id, index_in_dram and checksum. */
 void pool_geometry(const struct pmc_options *options, uint64_t heap_limit_bytes,
                    struct pool_identity *identity_out);
 
+/* Where the shards begin in the index file. */
+uint64_t pool_shards_off(const struct pool_identity *identity);
 uint64_t pool_shard_index_bytes(const struct pool_identity *identity);
 uint64_t pool_index_bytes(const struct pool_identity *identity);
 uint64_t pool_heap_bytes(const struct pool_identity *identity);

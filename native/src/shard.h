@@ -134,6 +134,9 @@ void shard_clear_locked(struct shard *shard);
 enum pmc_status shard_drop_locked(struct shard *shard, uint32_t slot, uint64_t hash,
                                   enum pmc_cause cause, struct victims *victims);
 
+/* A number that this shard has not given before. Needs the lock. */
+uint64_t shard_next_generation(struct shard *shard);
+
 /* ---- shard_room.c ---- */
 
 /* Take an extent, evicting and moving as needed. PMC_OK, SHARD_GROW_HEAP, PMC_EFULL,

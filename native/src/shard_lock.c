@@ -57,15 +57,17 @@ shard_heap_offset(const struct shard *shard)
     return (uint64_t)(shard->heap - shard->pool->heap);
 }
 
-/* Blocks of the next part: a sixteenth of the shard, or what one entry needs. */
+/* The next part: as much again, at most a sixteenth of the shard, or what one
+ * entry needs. */
 static uint32_t
 next_limit(const struct shard *shard, uint32_t limit, uint64_t wanted_blocks)
 {
-    uint64_t bytes = (uint64_t)shard->max_blocks * BLOCK_BYTES / HEAP_CHUNKS;
-    uint64_t blocks;
+    uint64_t most = (uint64_t)shard->max_blocks * BLOCK_BYTES / HEAP_CHUNKS;
+    uint64_t bytes =
+        min_u64((uint64_t)limit * BLOCK_BYTES, min_u64(most, HEAP_CHUNK_MAX_BYTES));
+    uint64_t blocks =
+        max_u64(max_u64(bytes, HEAP_CHUNK_MIN_BYTES) / BLOCK_BYTES, wanted_blocks);
 
-    bytes = max_u64(HEAP_CHUNK_MIN_BYTES, min_u64(bytes, HEAP_CHUNK_MAX_BYTES));
-    blocks = max_u64(bytes / BLOCK_BYTES, wanted_blocks);
     blocks = round_up(limit + blocks, PAGE_BYTES / BLOCK_BYTES);
     return (uint32_t)min_u64(blocks, shard->max_blocks);
 }
@@ -204,7 +206,7 @@ shard_format(struct shard *shard, bool preallocated)
     uint32_t overflow = (uint32_t)min_u64(OVERFLOW_AT_START, shard->max_overflow);
     uint32_t buckets = (uint32_t)min_u64(BUCKETS_AT_START, shard->max_buckets);
     enum pmc_status status = pool_allocate_index(
-        shard->pool, header, PAGE_BYTES + buckets * sizeof(struct bucket));
+        shard->pool, header, 2 * PAGE_BYTES + buckets * sizeof(struct bucket));
 
     if (status == PMC_OK)
         status = pool_allocate_index(shard->pool, &shard->buckets[shard->max_buckets],

@@ -85,6 +85,8 @@ entry_matches(const struct shard *shard, uint32_t offset,
     uint64_t start = (uint64_t)offset * BLOCK_BYTES;
     const struct entry_head *shared;
 
+    if (MUTANT("skip-bounds"))
+        end_bytes = UINT64_MAX;
     if (start + entry_bytes(request->key_size, 0) > end_bytes)
         return false;
     shared = entry_at(shard, offset);
@@ -126,10 +128,12 @@ serve(const struct shard *shard, struct bucket *primary, uint64_t seq,
         (const uint8_t *)(entry_at(shard, offset) + 1) + head->key_size;
     size_t value_size = head->size & EXTENT_SIZE;
     uint64_t deadline = slot_deadline(bucket, way);
-    bool unverified = (load_relaxed(&bucket->state[way]) & STATE_UNVERIFIED) != 0;
+    bool unverified = (load_relaxed(&bucket->state[way]) & STATE_UNVERIFIED) != 0 &&
+                      !MUTANT("trust-adopted");
     bool check = unverified || request->verify;
 
-    if (deadline != 0 && expiry_passed(deadline, now_of(request)))
+    if (deadline != 0 && expiry_passed(deadline, now_of(request)) &&
+        !MUTANT("serve-expired"))
         return unchanged(primary, seq) ? LOOK_MISS : LOOK_BUSY;
     if (request->reserve && !unchanged(primary, seq))
         return LOOK_BUSY;
@@ -171,6 +175,7 @@ look(const struct shard *shard, struct read_request *request,
     if (UNLIKELY(number >= shard->max_buckets))
         return LOOK_BUSY;
     primary = &shard->buckets[number];
+    READ_DELAY();
     seq = load_acquire(&primary->seq);
     if (seq & 1)
         return LOOK_BUSY;
@@ -192,7 +197,9 @@ look(const struct shard *shard, struct read_request *request,
         }
         number = index_chain_next(shard, bucket);
     }
-    if (!unchanged(primary, seq) || load_relaxed(&shard->header->bucket_count) != count)
+    if (!unchanged(primary, seq) ||
+        (load_relaxed(&shard->header->bucket_count) != count &&
+         !MUTANT("skip-count-recheck")))
         return LOOK_BUSY;
     return LOOK_MISS;
 }

@@ -368,7 +368,7 @@ make_buckets_even(struct shard *shard)
     for (uint32_t number = 0; number < count; number++) {
         struct bucket *bucket = &shard->buckets[number];
 
-        if (load_relaxed(&bucket->seq) & 1)
+        if (load_relaxed(&bucket->seq) & 1 && !MUTANT("keep-odd"))
             index_write_end(bucket);
     }
 }
@@ -448,6 +448,7 @@ shard_recover_locked(struct shard *shard)
         shard_clear_locked(shard); /* a cache may forget; it may not lie */
     scratch_free(&scratch);
     make_buckets_even(shard);
+    index_change_all_end(shard);
     bump_locked(&header->epoch, 1);
     bump_locked(&header->recoveries, 1);
     STEP("recover.end");

@@ -264,6 +264,8 @@ move_entry(struct shard *shard, uint32_t slot, uint64_t hash,
 
     if (status != PMC_OK)
         return status;
+    if (MUTANT("move-before-copy"))
+        index_move_locked(shard, hash, slot, new);
     before = entry_at(shard, new)->before_blocks;
     memcpy(entry_at(shard, new), entry_at(shard, old), (size_t)blocks * BLOCK_BYTES);
     entry_at(shard, new)->before_blocks = before;

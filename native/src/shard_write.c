@@ -142,15 +142,18 @@ condition_holds(const struct shard *shard, const struct write_request *request)
         return slot != NO_SLOT &&
                entry_at(shard, index_read_slot(shard, slot).offset)->generation ==
                    request->generation;
+    case PMC_IF_VERSION:
+        return load_relaxed(index_version(shard, request->hash)) ==
+               request->generation;
     default:
         return true;
     }
 }
 
-static uint64_t
-next_generation(struct shard *shard)
+uint64_t
+shard_next_generation(struct shard *shard)
 {
-    bump_locked(&shard->header->generation, 1);
+    bump_locked(&shard->header->generation, MUTANT("same-generation") ? 0 : 1);
     return load_relaxed(&shard->header->generation);
 }
 
@@ -166,7 +169,7 @@ write_entry(struct shard *shard, uint32_t offset, const struct write_request *re
     head->tag = request->tag;
     head->reserved = 0;
     head->checksum = request->checksum;
-    head->generation = next_generation(shard);
+    head->generation = shard_next_generation(shard);
     if (request->key_size)
         memcpy(entry_key(head), request->key, request->key_size);
     STEP("write.key");
@@ -268,12 +271,13 @@ shard_put_locked(struct shard *shard, struct write_request *request)
 {
     uint32_t blocks = (uint32_t)entry_blocks(request->key_size, request->value_size);
     uint32_t offset;
-    enum pmc_status status = sweep_expired(shard, request);
+    enum pmc_status status;
 
-    if (status != PMC_OK)
-        return status;
     if (!condition_holds(shard, request))
         return PMC_UNMET;
+    status = sweep_expired(shard, request);
+    if (status != PMC_OK)
+        return status;
     if (!request->no_growth && index_wants(shard) != 0 &&
         !pool_growth_refused(shard->pool))
         return SHARD_GROW_INDEX;
@@ -297,8 +301,10 @@ shard_delete_locked(struct shard *shard, struct write_request *request)
         index_find_locked(shard, request->hash, request->key, request->key_size);
     bool live;
 
-    if (slot == NO_SLOT)
+    if (slot == NO_SLOT) {
+        index_absent_locked(shard, request->hash);
         return PMC_MISS;
+    }
     live = !expiry_passed(index_read_slot(shard, slot).deadline, request->now_ms);
     if (shard_drop_locked(shard, slot, request->hash, CAUSE_DELETED, NULL) != PMC_OK)
         shard_recover_locked(shard); /* it is gone; its neighbours are not sound */
@@ -415,7 +421,9 @@ shard_clear_locked(struct shard *shard)
     struct alloc_rebuild rebuild;
 
     STEP("clear.begin");
+    index_change_all_begin(shard);
     index_format_locked(shard);
+    index_change_all_end(shard);
     evict_format_locked(shard);
     alloc_rebuild_begin(&rebuild, shard);
     alloc_rebuild_end(&rebuild);

@@ -1,0 +1,702 @@
+/*
+ * Death at every numbered step of every kind of operation.
+ *
+ * For each scene and n = 1, 2, ...: a fresh pool is given known content, a
+ * forked child is armed to die at the n-th step it passes and performs the
+ * operation, and the parent, who is attached to the same pool, then looks:
+ *   - what the operation did not name is there, to the last byte, but for as
+ *     many entries as the shard counts as evicted;
+ *   - what it named has its old value, its new one, or none, with the deadline
+ *     that belongs to it, and its new one if the child had been told so;
+ *   - recovery dropped nothing as damaged, pmc_check() finds every invariant
+ *     whole, the pool takes new values, and nobody waited long.
+ * It ends when the child survives. Layouts are random, so three survivals in a
+ * row are asked for. Recovery is a scene too: there a second child dies while it
+ * cleans up after the first.
+ *
+ * steps [SCENE]    only the scenes whose name begins so
+ */
+#include "harness.h"
+
+#define KEYS 2048u
+#define PROBE_KEY (KEYS - 1)
+#define COUNTER_KEY "counter"
+#define COUNTER_VALUE 41
+#define VALUE_MAX_BYTES (64u * 1024u)
+#define LOCK_TIMEOUT_MS 2000u
+#define PATIENCE_NS UINT64_C(1500000000)
+#define SURVIVALS 3
+#define STEPS_MAX 20000
+#define LONG_TTL_MS (INT64_C(1) << 33)
+#define SHORT_TTL_MS INT64_C(100000)
+#define DELETED 0u
+
+/* What one key may hold. Sequence 0 stands for no entry. */
+struct expectation {
+    uint64_t old;
+    uint64_t new;
+    int64_t old_ttl_ms;
+    int64_t new_ttl_ms;
+    bool done; /* the operation returned: old is no longer right */
+};
+
+/* Shared with the child, which notes what it is about to do. */
+struct stage {
+    struct expectation keys[KEYS];
+    bool counter_touched;
+    bool counter_done;
+};
+
+struct scene {
+    const char *name;
+    uint64_t size_bytes;
+    uint8_t eviction;
+    void (*prepare)(struct pmc_cache *cache);
+    void (*act)(struct pmc_cache *cache);
+    const char *dies_before; /* recovery: where the first child dies */
+};
+
+static struct stage *stage;
+static uint8_t buffer[VALUE_MAX_BYTES + 64];
+static char path[160];
+
+/* ---- operations that are noted --------------------------------------- */
+
+static void
+put(struct pmc_cache *cache, uint32_t number, uint64_t sequence, size_t size,
+    int64_t ttl_ms)
+{
+    struct expectation *expected = &stage->keys[number];
+    struct pmc_put_options options = {.ttl_ms = ttl_ms};
+    char key[KEY_ROOM_BYTES];
+    size_t key_size = key_write(key, number);
+
+    expected->new = sequence;
+    expected->new_ttl_ms = ttl_ms;
+    value_write(buffer, number, sequence, size);
+    if (pmc_put(cache, key, key_size, buffer, size, &options) != PMC_OK)
+        expected->new = DELETED;
+    expected->done = true;
+}
+
+static void
+delete(struct pmc_cache *cache, uint32_t number)
+{
+    char key[KEY_ROOM_BYTES];
+    size_t key_size = key_write(key, number);
+
+    stage->keys[number].new = DELETED;
+    pmc_delete(cache, key, key_size, 0);
+    stage->keys[number].done = true;
+}
+
+/* What has been done so far is what the scene starts from. */
+static void
+settle(void)
+{
+    for (uint32_t number = 0; number < KEYS; number++) {
+        struct expectation *expected = &stage->keys[number];
+
+        expected->old = expected->new;
+        expected->old_ttl_ms = expected->new_ttl_ms;
+        expected->done = false;
+    }
+}
+
+static size_t
+some_size(uint32_t number)
+{
+    return STAMP_BYTES + number * 37u % 300u;
+}
+
+/* ---- content --------------------------------------------------------- */
+
+static void
+prepare_few(struct pmc_cache *cache)
+{
+    for (uint32_t number = 0; number < 40; number++)
+        put(cache, number, 1, some_size(number),
+            number % 2 ? SHORT_TTL_MS : PMC_TTL_NONE);
+}
+
+/* So many that nothing more fits without evicting; large and small, and with
+ * gaps. Those that went are not expected. */
+static void
+prepare_full(struct pmc_cache *cache)
+{
+    for (uint32_t number = 0; number < 700; number++)
+        put(cache, number, 1, number % 5 ? some_size(number) : some_size(number) * 9,
+            PMC_TTL_NONE);
+    for (uint32_t number = 500; number < 700; number += 9)
+        delete(cache, number);
+    for (uint32_t number = 0; number < 700; number++) {
+        char key[KEY_ROOM_BYTES];
+        size_t key_size = key_write(key, number);
+
+        if (pmc_exists(cache, key, key_size) != PMC_OK)
+            stage->keys[number].new = DELETED;
+    }
+}
+
+static void
+prepare_counter(struct pmc_cache *cache)
+{
+    struct pmc_incr_options options = {
+        .create = true, .initial = COUNTER_VALUE, .ttl_ms = PMC_TTL_NONE};
+    int64_t result;
+
+    prepare_few(cache);
+    pmc_incr(cache, COUNTER_KEY, sizeof COUNTER_KEY - 1, 0, &options, &result);
+}
+
+/* ---- acts ------------------------------------------------------------ */
+
+static void
+act_put_new(struct pmc_cache *cache)
+{
+    put(cache, 1000, 2, 500, LONG_TTL_MS);
+}
+
+static void
+act_put_replacing(struct pmc_cache *cache)
+{
+    put(cache, 3, 2, some_size(3), LONG_TTL_MS);
+    put(cache, 4, 2, some_size(4) + 200, LONG_TTL_MS);
+    put(cache, 5, 2, STAMP_BYTES, PMC_TTL_NONE);
+}
+
+static void
+act_put_evicting(struct pmc_cache *cache)
+{
+    for (uint32_t number = 1000; number < 1012; number++)
+        put(cache, number, 2, 300, PMC_TTL_NONE);
+}
+
+static void
+act_put_moving(struct pmc_cache *cache)
+{
+    for (uint32_t number = 1000; number < 1004; number++)
+        put(cache, number, 2, 9000, PMC_TTL_NONE);
+}
+
+static void
+act_delete(struct pmc_cache *cache)
+{
+    delete(cache, 6);
+    delete(cache, 7);
+    delete(cache, 8);
+}
+
+static void
+act_touch(struct pmc_cache *cache)
+{
+    char key[KEY_ROOM_BYTES];
+    size_t key_size = key_write(key, 9);
+
+    stage->keys[9].new_ttl_ms = LONG_TTL_MS;
+    pmc_touch(cache, key, key_size, LONG_TTL_MS, 0);
+    stage->keys[9].done = true;
+}
+
+static void
+act_incr(struct pmc_cache *cache)
+{
+    int64_t result;
+
+    stage->counter_touched = true;
+    pmc_incr(cache, COUNTER_KEY, sizeof COUNTER_KEY - 1, 1, NULL, &result);
+    stage->counter_done = true;
+}
+
+/* For the child it is late: every entry with a short time to live is dead. */
+static void
+act_expire(struct pmc_cache *cache)
+{
+    for (uint32_t number = 1; number < 40; number += 2)
+        stage->keys[number].new = DELETED;
+    pmc_advance_clock(cache, 2 * SHORT_TTL_MS);
+    for (uint32_t number = 1000; number < 1012; number++)
+        put(cache, number, 2, 100, PMC_TTL_NONE);
+}
+
+static void
+act_clear(struct pmc_cache *cache)
+{
+    for (uint32_t number = 0; number < KEYS; number++) {
+        struct expectation *expected = &stage->keys[number];
+
+        if (expected->done) {
+            expected->old = expected->new;
+            expected->old_ttl_ms = expected->new_ttl_ms;
+            expected->done = false;
+        }
+        expected->new = DELETED;
+    }
+    if (pmc_clear(cache) != PMC_OK)
+        return;
+    for (uint32_t number = 0; number < KEYS; number++)
+        stage->keys[number].done = true;
+}
+
+static void
+act_evict(struct pmc_cache *cache)
+{
+    for (int turn = 0; turn < 4; turn++)
+        pmc_evict(cache, NULL, 0, NULL, NULL);
+}
+
+static void
+act_split(struct pmc_cache *cache)
+{
+    for (uint32_t number = 1000; number < 1080; number++)
+        put(cache, number, 2, 40, PMC_TTL_NONE);
+}
+
+static void
+act_grow(struct pmc_cache *cache)
+{
+    for (uint32_t number = 1000; number < 1006; number++)
+        put(cache, number, 2, VALUE_MAX_BYTES, PMC_TTL_NONE);
+}
+
+/* The first thing that needs the lock; whoever has died before is buried. */
+static void
+act_recover(struct pmc_cache *cache)
+{
+    put(cache, 1999, 3, 64, PMC_TTL_NONE);
+}
+
+static void
+prepare_first_act(struct pmc_cache *cache)
+{
+    prepare_few(cache);
+}
+
+/* The first child's operations: some of everything. */
+static void
+act_everything(struct pmc_cache *cache)
+{
+    act_put_replacing(cache);
+    act_delete(cache);
+    act_split(cache);
+    act_put_moving(cache);
+    act_put_evicting(cache);
+    act_clear(cache);
+}
+
+/* ---- looking --------------------------------------------------------- */
+
+struct verdict {
+    uint64_t missing; /* of entries that the operation did not name */
+    bool sound;
+};
+
+static bool
+ttl_matches(int64_t found_ms, int64_t expected_ms)
+{
+    if (expected_ms == PMC_TTL_NONE)
+        return found_ms == PMC_TTL_NONE;
+    return found_ms <= expected_ms && found_ms > expected_ms - 60000;
+}
+
+static bool
+is_allowed(const struct expectation *expected, uint64_t sequence, int64_t ttl_ms)
+{
+    if (sequence == expected->new && ttl_matches(ttl_ms, expected->new_ttl_ms))
+        return true;
+    return !expected->done && sequence == expected->old &&
+           ttl_matches(ttl_ms, expected->old_ttl_ms);
+}
+
+static bool
+was_named(const struct expectation *expected)
+{
+    return expected->old != expected->new ||
+           expected->old_ttl_ms != expected->new_ttl_ms;
+}
+
+static void
+look_at_key(struct pmc_cache *cache, uint32_t number, struct verdict *verdict)
+{
+    const struct expectation *expected = &stage->keys[number];
+    char key[KEY_ROOM_BYTES];
+    size_t key_size = key_write(key, number);
+    struct pmc_info info = {0};
+    struct pmc_found found;
+    uint64_t sequence = 0;
+    enum pmc_status status;
+
+    if (expected->old == 0 && expected->new == 0)
+        return;
+    status = pmc_get(cache, key, key_size, buffer, sizeof buffer, 0, &found);
+    if (status == PMC_MISS) {
+        if (expected->done ? expected->new != DELETED : !was_named(expected))
+            verdict->missing++;
+        return;
+    }
+    if (status != PMC_OK || found.value_size > sizeof buffer ||
+        pmc_info(cache, key, key_size, &info) != PMC_OK ||
+        !value_is_whole(buffer, found.value_size, number, &sequence) ||
+        !is_allowed(expected, sequence, info.ttl_ms)) {
+        fprintf(stderr,
+                "key %u: %s, sequence %" PRIu64 " (was %" PRIu64 ", to be %" PRIu64
+                "%s), ttl %" PRId64 "\n",
+                number, pmc_status_text(status), sequence, expected->old,
+                expected->new, expected->done ? ", done" : "", info.ttl_ms);
+        verdict->sound = false;
+    }
+}
+
+static bool
+counter_is_right(struct pmc_cache *cache)
+{
+    char text[24] = {0};
+    struct pmc_found found;
+    long value;
+
+    if (pmc_get(cache, COUNTER_KEY, sizeof COUNTER_KEY - 1, text, sizeof text - 1, 0,
+                &found) != PMC_OK)
+        return !stage->counter_done;
+    value = strtol(text, NULL, 10);
+    return (value == COUNTER_VALUE && !stage->counter_done) ||
+           value == COUNTER_VALUE + 1;
+}
+
+static struct verdict
+look_at_all(struct pmc_cache *cache)
+{
+    struct verdict verdict = {.sound = true};
+
+    for (uint32_t number = 0; number < KEYS; number++)
+        if (number != PROBE_KEY)
+            look_at_key(cache, number, &verdict);
+    if (stage->counter_touched && !counter_is_right(cache)) {
+        fprintf(stderr, "the counter is neither old nor new\n");
+        verdict.sound = false;
+    }
+    return verdict;
+}
+
+/* A value of the parent's own: the pool must go on taking them. */
+static bool
+probe(struct pmc_cache *cache)
+{
+    char key[KEY_ROOM_BYTES];
+    size_t key_size = key_write(key, PROBE_KEY);
+    struct pmc_found found;
+    uint64_t sequence;
+
+    value_write(buffer, PROBE_KEY, 7, 48);
+    return pmc_put(cache, key, key_size, buffer, 48, NULL) == PMC_OK &&
+           pmc_get(cache, key, key_size, buffer, sizeof buffer, 0, &found) == PMC_OK &&
+           value_is_whole(buffer, found.value_size, PROBE_KEY, &sequence);
+}
+
+static bool
+is_whole(struct pmc_cache *cache)
+{
+    char report[2048];
+    int broken = pmc_check(cache, report, sizeof report);
+
+    if (broken != 0)
+        fprintf(stderr, "pmc_check: %d\n%s", broken, report);
+    return broken == 0;
+}
+
+/* Odd steps are met first by a reader, even ones by a writer. */
+static void
+examine(struct pmc_cache *cache, const struct scene *scene, long step,
+        const struct pmc_stats *before)
+{
+    uint64_t began_ns = time_ns();
+    struct pmc_stats after = {0};
+    struct verdict first = {.sound = true};
+    struct verdict last;
+    bool takes_values;
+
+    if (step % 2)
+        first = look_at_all(cache);
+    takes_values = probe(cache);
+    check(takes_values, "%s, step %ld: no value can be stored", scene->name, step);
+    check(is_whole(cache), "%s, step %ld: broken invariants", scene->name, step);
+    last = look_at_all(cache);
+    pmc_stats(cache, &after);
+    check(first.sound && last.sound, "%s, step %ld: wrong content", scene->name, step);
+    check(last.missing <= after.evict - before->evict,
+          "%s, step %ld: %" PRIu64 " entries are gone, %" PRIu64 " were evicted",
+          scene->name, step, last.missing, after.evict - before->evict);
+    check(after.damaged == before->damaged, "%s, step %ld: damage", scene->name, step);
+    check(time_ns() - began_ns < PATIENCE_NS, "%s, step %ld: somebody waited",
+          scene->name, step);
+}
+
+/* ---- scenes on one pool ---------------------------------------------- */
+
+static struct pmc_options
+options_of(const struct scene *scene)
+{
+    struct pmc_options options;
+
+    pmc_options_default(&options);
+    snprintf(path, sizeof path, "%s/steps.pool", folder);
+    options.path = path;
+    options.size_bytes = scene->size_bytes;
+    options.eviction = scene->eviction;
+    options.shards = 1;
+    options.lock_timeout_ms = LOCK_TIMEOUT_MS;
+    return options;
+}
+
+/* Let a child act and die at the step. Returns how it ended. */
+static int
+act_and_die(struct pmc_cache *cache, void (*act)(struct pmc_cache *), long step,
+            const char *step_name)
+{
+    pid_t child = fork_child();
+
+    if (child == 0) {
+        pmc_fault_arm(step, step_name);
+        act(cache);
+        _exit(0);
+    }
+    return wait_child(child);
+}
+
+/* What has happened in all runs of a scene. */
+struct tally {
+    long steps; /* the highest at which a child died */
+    uint64_t deaths;
+    uint64_t first_deaths; /* recovery: of first children */
+    uint64_t evict;
+    uint64_t moved_bytes;
+};
+
+/* One fresh pool, one child that dies at the step. False: it survived. */
+static bool
+run_once(const struct scene *scene, long step, struct tally *tally)
+{
+    struct pmc_options options = options_of(scene);
+    struct pmc_cache *cache = open_pool(&options);
+    struct pmc_stats before = {0};
+    struct pmc_stats after = {0};
+    int status;
+
+    if (!check(cache != NULL, "%s: no pool", scene->name))
+        return false;
+    *stage = (struct stage){0};
+    scene->prepare(cache);
+    settle();
+    pmc_stats(cache, &before);
+    if (scene->dies_before) {
+        status = act_and_die(cache, act_everything, 1 + step % 3, scene->dies_before);
+        tally->first_deaths += was_killed(status);
+    }
+    status = act_and_die(cache, scene->act, step, NULL);
+    check(was_killed(status) || status == 0, "%s, step %ld: wait status %#x",
+          scene->name, step, (unsigned)status);
+    examine(cache, scene, step, &before);
+    pmc_stats(cache, &after);
+    tally->evict += after.evict - before.evict;
+    tally->moved_bytes += after.moved_bytes - before.moved_bytes;
+    pmc_close(cache);
+    check(folder_files() == 0, "%s, step %ld: files were left behind", scene->name,
+          step);
+    empty_folder();
+    return was_killed(status);
+}
+
+static void
+run_scene(const struct scene *scene)
+{
+    struct tally tally = {0};
+    int survivals = 0;
+
+    for (long step = 1; survivals < SURVIVALS && step < STEPS_MAX; step++) {
+        if (checks_failed > 20)
+            return;
+        if (run_once(scene, step, &tally)) {
+            tally.steps = step;
+            tally.deaths++;
+            survivals = 0;
+        } else {
+            survivals++;
+        }
+    }
+    printf("%-24s %5ld steps, %5" PRIu64 " deaths, %6" PRIu64 " evicted, %8" PRIu64
+           " bytes moved\n",
+           scene->name, tally.steps, tally.deaths + tally.first_deaths, tally.evict,
+           tally.moved_bytes);
+    check(tally.deaths > 0, "%s: nobody died", scene->name);
+    check(!scene->dies_before || tally.first_deaths > 0, "%s: nobody died at %s",
+          scene->name, scene->dies_before);
+    check(scene->act != act_put_moving || tally.moved_bytes > 0, "nothing was moved");
+    check(scene->act != act_put_evicting || tally.evict > 0, "nothing was evicted");
+}
+
+#define SMALL_POOL (256u * 1024u)
+#define LARGE_POOL (2048u * 1024u)
+#define RECOVERY(where)                                                                \
+    {"recovery after " where, SMALL_POOL, PMC_EVICT_S3FIFO, prepare_first_act,         \
+     act_recover, where}
+#define ON(pool, name, prepare, act) {name, pool, PMC_EVICT_S3FIFO, prepare, act, NULL}
+
+static const struct scene scenes[] = {
+    ON(LARGE_POOL, "put new", prepare_few, act_put_new),
+    ON(LARGE_POOL, "put replacing", prepare_few, act_put_replacing),
+    ON(SMALL_POOL, "put evicting", prepare_full, act_put_evicting),
+    {"put evicting, lru", SMALL_POOL, PMC_EVICT_LRU, prepare_full, act_put_evicting,
+     NULL},
+    ON(SMALL_POOL, "put moving", prepare_full, act_put_moving),
+    {"put moving, lru", SMALL_POOL, PMC_EVICT_LRU, prepare_full, act_put_moving, NULL},
+    ON(LARGE_POOL, "delete", prepare_few, act_delete),
+    ON(LARGE_POOL, "touch", prepare_few, act_touch),
+    ON(LARGE_POOL, "incr", prepare_counter, act_incr),
+    ON(LARGE_POOL, "expire", prepare_few, act_expire),
+    {"expire, no eviction", SMALL_POOL, PMC_EVICT_NONE, prepare_few, act_expire, NULL},
+    ON(LARGE_POOL, "clear", prepare_few, act_clear),
+    ON(SMALL_POOL, "evict", prepare_full, act_evict),
+    ON(LARGE_POOL, "split and overflow", prepare_few, act_split),
+    ON(LARGE_POOL, "heap growth", prepare_few, act_grow),
+    RECOVERY("slot.offset"),
+    RECOVERY("slot.check"),
+    RECOVERY("update.end"),
+    RECOVERY("remove.written"),
+    RECOVERY("drop.removed"),
+    RECOVERY("insert.overflow"),
+    RECOVERY("split.copy"),
+    RECOVERY("split.publish"),
+    RECOVERY("split.clear"),
+    RECOVERY("split.pull"),
+    RECOVERY("put.room"),
+    RECOVERY("put.replaced"),
+    RECOVERY("clear.bucket"),
+    {"recovery after move.begin", SMALL_POOL, PMC_EVICT_S3FIFO, prepare_full,
+     act_recover, "move.begin"},
+    {"recovery after move.published", SMALL_POOL, PMC_EVICT_S3FIFO, prepare_full,
+     act_recover, "move.published"},
+};
+
+/* ---- coming and going ------------------------------------------------ */
+
+/* A child makes a pool, or joins the parent's, or leaves as the last, and dies
+ * at the step on its way. */
+enum coming { CREATE, JOIN, ADOPT, LEAVE };
+
+static const struct scene door = {
+    .name = "door", .size_bytes = SMALL_POOL, .eviction = PMC_EVICT_S3FIFO};
+
+_Noreturn static void
+come_and_die(enum coming coming, const struct pmc_options *options, long step)
+{
+    struct pmc_cache *cache;
+
+    if (coming != LEAVE)
+        pmc_fault_arm(step, NULL);
+    cache = open_pool(options);
+    if (!cache)
+        _exit(3);
+    if (coming == LEAVE) {
+        prepare_few(cache);
+        pmc_fault_arm(step, NULL);
+        pmc_close(cache);
+    }
+    _exit(0); /* without a close: died after the last step */
+}
+
+/* Somebody fills a pool that is to be kept, and is killed. */
+static void
+leave_content(const struct pmc_options *options)
+{
+    pid_t child = fork_child();
+
+    if (child == 0) {
+        struct pmc_cache *cache = open_pool(options);
+
+        if (!cache)
+            _exit(3);
+        prepare_few(cache);
+        raise(SIGKILL);
+    }
+    check(was_killed(wait_child(child)), "adopt: no content to begin with");
+    settle();
+}
+
+static bool
+come_once(enum coming coming, const char *name, long step)
+{
+    struct pmc_options options = options_of(&door);
+    struct pmc_cache *mine = NULL;
+    struct verdict verdict;
+    uint64_t began_ns;
+    pid_t child;
+    int status;
+
+    *stage = (struct stage){0};
+    options.lifetime = coming == ADOPT ? PMC_RESTART : PMC_VOLATILE;
+    if (coming == ADOPT)
+        leave_content(&options);
+    if (coming == JOIN) {
+        mine = open_pool(&options);
+        prepare_few(mine);
+        settle();
+    }
+    child = fork_child();
+    if (child == 0)
+        come_and_die(coming, &options, step);
+    status = wait_child(child);
+    check(was_killed(status) || status == 0, "%s, step %ld: wait status %#x", name, step,
+          (unsigned)status);
+    if (coming == LEAVE) /* a volatile pool that nobody has is made anew */
+        *stage = (struct stage){0};
+    began_ns = time_ns();
+    if (!mine)
+        mine = open_pool(&options);
+    if (check(mine != NULL, "%s, step %ld: no pool afterwards", name, step)) {
+        verdict = look_at_all(mine);
+        check(verdict.sound && verdict.missing == 0,
+              "%s, step %ld: wrong content or %" PRIu64 " entries gone", name, step,
+              verdict.missing);
+        check(probe(mine), "%s, step %ld: no value can be stored", name, step);
+        check(is_whole(mine), "%s, step %ld: broken invariants", name, step);
+        pmc_close(mine);
+    }
+    check(time_ns() - began_ns < PATIENCE_NS, "%s, step %ld: somebody waited", name,
+          step);
+    check(coming == ADOPT || folder_files() == 0,
+          "%s, step %ld: files were left behind", name, step);
+    empty_folder();
+    return was_killed(status);
+}
+
+static void
+run_coming(enum coming coming, const char *name)
+{
+    long step = 1;
+
+    while (come_once(coming, name, step) && checks_failed <= 20)
+        step++;
+    printf("%-24s %5ld steps\n", name, step - 1);
+    check(step > 1, "%s: nobody died", name);
+}
+
+int
+main(int count, char **arguments)
+{
+    const char *only = count > 1 ? arguments[1] : "";
+    static const struct {
+        const char *name;
+        enum coming coming;
+    } comings[] = {{"create", CREATE}, {"attach", JOIN}, {"adopt", ADOPT},
+                   {"detach", LEAVE}};
+
+    stage = share_memory(sizeof *stage);
+    make_folder();
+    alarm(280);
+    for (size_t i = 0; i < sizeof comings / sizeof comings[0]; i++)
+        if (strncmp(comings[i].name, only, strlen(only)) == 0)
+            run_coming(comings[i].coming, comings[i].name);
+    for (size_t i = 0; i < sizeof scenes / sizeof scenes[0]; i++)
+        if (strncmp(scenes[i].name, only, strlen(only)) == 0 && checks_failed <= 20)
+            run_scene(&scenes[i]);
+    return finish();
+}

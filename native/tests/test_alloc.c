@@ -1,0 +1,309 @@
+/*
+ * Extents against a plain model: one byte a block that says who has it.
+ */
+#include "alloc.h"
+
+#include "bare_shard.h"
+#include "check.h"
+#include "support.h"
+
+#define BLOCKS 4096u
+#define EXTENTS_MAX 512u
+
+struct extent {
+    uint32_t offset;
+    uint32_t blocks;
+};
+
+struct model {
+    struct shard shard;
+    bool taken[BLOCKS];
+    struct extent extents[EXTENTS_MAX];
+    uint32_t count;
+    uint32_t limit;
+};
+
+static void
+model_start(struct model *model, uint32_t limit)
+{
+    const struct bare_geometry geometry = {.max_blocks = BLOCKS,
+                                           .max_buckets = 1,
+                                           .policy = &evict_none};
+
+    memset(model, 0, sizeof *model);
+    model->shard = bare_shard_make(&geometry);
+    model->limit = limit;
+    CHECK_EQ(alloc_grow_locked(&model->shard, limit), PMC_OK);
+}
+
+/* Entries of exactly these blocks: the key takes what the head leaves. */
+static void
+write_extent(struct shard *shard, uint32_t offset, uint32_t blocks)
+{
+    struct entry_head *head = entry_at(shard, offset);
+
+    head->size =
+        EXTENT_ENTRY | (blocks * BLOCK_BYTES - (uint32_t)sizeof(struct entry_head));
+    head->key_size = 0;
+}
+
+static bool
+model_take(struct model *model, uint32_t blocks)
+{
+    uint32_t offset = NO_OFFSET;
+    enum pmc_status status = alloc_take_locked(&model->shard, blocks, &offset);
+
+    if (status == PMC_DROPPED)
+        return false;
+    if (!CHECK_EQ(status, PMC_OK) || !CHECK(offset + blocks <= model->limit))
+        return false;
+    for (uint32_t block = offset; block < offset + blocks; block++) {
+        CHECK(!model->taken[block]);
+        model->taken[block] = true;
+    }
+    write_extent(&model->shard, offset, blocks);
+    model->extents[model->count++] = (struct extent){offset, blocks};
+    return true;
+}
+
+static void
+model_free(struct model *model, uint32_t number)
+{
+    struct extent extent = model->extents[number];
+
+    memset(model->taken + extent.offset, 0, extent.blocks);
+    model->extents[number] = model->extents[--model->count];
+    CHECK_EQ(alloc_free_locked(&model->shard, extent.offset, extent.blocks), PMC_OK);
+}
+
+/* The hole is in the list of its bin, once. */
+static bool
+is_in_bin(const struct shard *shard, uint32_t offset)
+{
+    uint32_t bin = alloc_bin(hole_at(shard, offset)->size);
+    uint32_t at = shard->header->bin_head[bin];
+    unsigned seen = 0;
+
+    if (!(shard->header->bin_map[bin / 64] >> (bin % 64) & 1))
+        return false;
+    for (uint32_t hops = 0; at != NO_OFFSET && hops < BLOCKS; hops++) {
+        seen += at == offset;
+        at = hole_at(shard, at)->bin_next;
+    }
+    return seen == 1;
+}
+
+/* The heap is tiled as the model says, with every hole as large as it can be. */
+static void
+model_compare(const struct model *model)
+{
+    const struct shard *shard = &model->shard;
+    uint32_t before = 0;
+    uint64_t free_blocks = 0;
+    unsigned holes = 0;
+    unsigned listed = 0;
+
+    for (uint32_t at = 0; at < model->limit;) {
+        uint32_t blocks = (uint32_t)extent_blocks(shard, at);
+        bool entry = extent_is_entry(shard, at);
+
+        if (!CHECK(blocks > 0 && blocks <= model->limit - at))
+            return;
+        for (uint32_t block = at; block < at + blocks; block++)
+            CHECK_EQ(model->taken[block], entry);
+        CHECK_EQ(hole_at(shard, at)->before_blocks, before);
+        if (!entry) {
+            CHECK(at == 0 || model->taken[at - 1]); /* neighbours are merged */
+            CHECK(is_in_bin(shard, at));
+            free_blocks += blocks;
+            holes++;
+        }
+        before = blocks;
+        at += blocks;
+    }
+    CHECK_EQ(shard->header->free_blocks, free_blocks);
+    CHECK_EQ(shard->header->last_offset, model->limit - before);
+    for (uint32_t bin = 0; bin < BIN_COUNT; bin++)
+        for (uint32_t at = shard->header->bin_head[bin];
+             at != NO_OFFSET && listed <= holes; at = hole_at(shard, at)->bin_next)
+            listed++;
+    CHECK_EQ(listed, holes); /* nothing in the bins but these */
+}
+
+static int
+by_offset(const void *a, const void *b)
+{
+    const struct extent *first = a;
+    const struct extent *second = b;
+
+    return first->offset < second->offset ? -1 : first->offset > second->offset;
+}
+
+static void
+model_rebuild(struct model *model)
+{
+    struct alloc_rebuild rebuild;
+
+    qsort(model->extents, model->count, sizeof model->extents[0], by_offset);
+    alloc_rebuild_begin(&rebuild, &model->shard);
+    for (uint32_t i = 0; i < model->count; i++)
+        CHECK(alloc_rebuild_entry(&rebuild, model->extents[i].offset,
+                                  model->extents[i].blocks));
+    alloc_rebuild_end(&rebuild);
+}
+
+static void
+model_step(struct model *model, struct random *random)
+{
+    uint32_t choice = random_below(random, 100);
+
+    if (choice < 50 && model->count < EXTENTS_MAX) {
+        uint32_t blocks = 2 + random_below(random, random_below(random, 8) ? 20 : 400);
+
+        model_take(model, blocks);
+    } else if (choice < 97 && model->count > 0) {
+        model_free(model, random_below(random, model->count));
+    } else if (choice == 98) {
+        model_rebuild(model);
+    } else if (choice == 99 && model->limit < BLOCKS) {
+        model->limit += 1 + random_below(random, BLOCKS - model->limit);
+        CHECK_EQ(alloc_grow_locked(&model->shard, model->limit), PMC_OK);
+    }
+}
+
+static void
+test_random_operations_agree_with_a_plain_model(void)
+{
+    struct random random = random_start("alloc");
+    static struct model model;
+
+    for (int round = 0; round < ROUNDS_OF(20); round++) {
+        model_start(&model, 300);
+        for (int step = 0; step < 3000; step++) {
+            model_step(&model, &random);
+            if (step % 50 == 0)
+                model_compare(&model);
+        }
+        while (model.count)
+            model_free(&model, model.count - 1);
+        model_compare(&model);
+        CHECK_EQ(hole_at(&model.shard, 0)->size, model.limit); /* one hole again */
+        bare_shard_free(&model.shard);
+    }
+}
+
+static void
+test_a_hole_that_exists_is_found_whatever_its_bin_mates(void)
+{
+    static struct model model;
+
+    model_start(&model, BLOCKS);
+    /* Forty holes of the bin for 40-43 blocks, the largest freed first and so
+     * last in its list; only the first few of a bin are looked at. */
+    for (int i = 0; i < 40; i++) {
+        model_take(&model, i == 0 ? 43 : 40);
+        model_take(&model, 2);
+    }
+    while (model_take(&model, 2))
+        if (model.count == EXTENTS_MAX)
+            break;
+    for (int i = 0; i < 40; i++) {
+        struct extent wanted = {.blocks = 0};
+
+        for (uint32_t at = 0; at < model.count; at++)
+            if (model.extents[at].blocks >= 40 &&
+                model.extents[at].blocks > wanted.blocks)
+                wanted = model.extents[at];
+        for (uint32_t at = 0; at < model.count; at++)
+            if (model.extents[at].offset == wanted.offset) {
+                model_free(&model, at);
+                break;
+            }
+    }
+    CHECK(model_take(&model, 40)); /* what most of them hold */
+    model_compare(&model);
+    bare_shard_free(&model.shard);
+}
+
+static void
+test_bins_are_in_order_of_size(void)
+{
+    uint32_t last = 0;
+
+    CHECK_EQ(alloc_bin(1), 0);
+    for (uint64_t blocks = 1; blocks < UINT64_C(0x7fffffff); blocks += blocks / 40 + 1) {
+        uint32_t bin = alloc_bin((uint32_t)blocks);
+
+        CHECK(bin >= last && bin < BIN_COUNT);
+        last = bin;
+    }
+}
+
+static void
+test_taking_outside_a_window_avoids_it(void)
+{
+    static struct model model;
+    uint32_t offset = 0;
+
+    model_start(&model, 100);
+    CHECK_EQ(alloc_take_outside_locked(&model.shard, 10, 50, 60, &offset), PMC_DROPPED);
+    for (int i = 0; i < 10; i++)
+        model_take(&model, 10);
+    model_free(&model, 2);
+    model_free(&model, 5);
+    CHECK_EQ(alloc_take_outside_locked(&model.shard, 10, 20, 30, &offset), PMC_OK);
+    CHECK(offset != 20);
+    CHECK_EQ(alloc_take_outside_locked(&model.shard, 10, 20, 30, &offset), PMC_DROPPED);
+    bare_shard_free(&model.shard);
+}
+
+static void
+test_rebuilding_refuses_what_overlaps_or_leaves_the_heap(void)
+{
+    static struct model model;
+    struct alloc_rebuild rebuild;
+
+    model_start(&model, 100);
+    alloc_rebuild_begin(&rebuild, &model.shard);
+    CHECK(alloc_rebuild_entry(&rebuild, 10, 10));
+    CHECK(!alloc_rebuild_entry(&rebuild, 19, 5));
+    CHECK(!alloc_rebuild_entry(&rebuild, 95, 6));
+    CHECK(alloc_rebuild_entry(&rebuild, 20, 80));
+    alloc_rebuild_end(&rebuild);
+    CHECK_EQ(model.shard.header->free_blocks, 10);
+    bare_shard_free(&model.shard);
+}
+
+/* Bytes of the heap are input: a head that lies is reported, not followed. */
+static void
+test_damaged_heads_are_reported(void)
+{
+    static struct model model;
+    uint32_t offset;
+
+    model_start(&model, 100);
+    for (int i = 0; i < 10; i++)
+        model_take(&model, 10);
+    hole_at(&model.shard, 40)->before_blocks = 99;
+    CHECK_EQ(alloc_free_locked(&model.shard, 40, 10), PMC_EDAMAGED);
+    hole_at(&model.shard, 20)->size = EXTENT_ENTRY | EXTENT_SIZE;
+    CHECK_EQ(alloc_free_locked(&model.shard, 10, 10), PMC_EDAMAGED);
+    bare_shard_free(&model.shard);
+
+    model_start(&model, 100);
+    hole_at(&model.shard, 0)->size = 101;
+    CHECK_EQ(alloc_take_locked(&model.shard, 5, &offset), PMC_EDAMAGED);
+    bare_shard_free(&model.shard);
+}
+
+int
+main(void)
+{
+    RUN(test_random_operations_agree_with_a_plain_model);
+    RUN(test_a_hole_that_exists_is_found_whatever_its_bin_mates);
+    RUN(test_bins_are_in_order_of_size);
+    RUN(test_taking_outside_a_window_avoids_it);
+    RUN(test_rebuilding_refuses_what_overlaps_or_leaves_the_heap);
+    RUN(test_damaged_heads_are_reported);
+    return check_report();
+}

@@ -1,0 +1,297 @@
+/*
+ * The index against a plain model: which keys are in, and at which offset.
+ */
+#include "index.h"
+
+#include "bare_shard.h"
+#include "check.h"
+#include "support.h"
+
+#define KEYS 3000u
+#define ENTRY_BLOCKS 2u
+#define MAX_BUCKETS 512u
+
+struct model {
+    struct shard shard;
+    bool present[KEYS];
+    uint64_t hash[KEYS];
+    uint32_t entries;
+};
+
+/* Key number k lies at block 2k for ever; only the index changes. */
+static void
+model_start(struct model *model, uint32_t max_buckets, uint32_t max_overflow)
+{
+    const struct bare_geometry geometry = {.max_blocks = KEYS * ENTRY_BLOCKS,
+                                           .max_buckets = max_buckets,
+                                           .max_overflow = max_overflow,
+                                           .policy = &evict_none};
+
+    memset(model, 0, sizeof *model);
+    model->shard = bare_shard_make(&geometry);
+    store_relaxed(&model->shard.header->limit_blocks, geometry.max_blocks);
+    for (uint32_t key = 0; key < KEYS; key++)
+        model->hash[key] = bare_entry_write(&model->shard, key * ENTRY_BLOCKS, key);
+}
+
+static uint32_t
+find_key(const struct model *model, uint64_t key)
+{
+    return index_find_locked(&model->shard, model->hash[key], &key, sizeof key);
+}
+
+static bool
+model_insert(struct model *model, uint32_t key)
+{
+    struct slot_content content = {.offset = key * ENTRY_BLOCKS,
+                                   .deadline = key,
+                                   .tag = index_tag(model->hash[key]),
+                                   .heat = (uint8_t)(key % 4),
+                                   .check = ENTRY_BLOCKS};
+    uint32_t slot = index_insert_locked(&model->shard, model->hash[key], &content);
+
+    if (slot == NO_SLOT)
+        return false;
+    model->present[key] = true;
+    store_relaxed(&model->shard.header->entries, ++model->entries);
+    queue_push_locked(&model->shard, QUEUE_MAIN, slot, ENTRY_BLOCKS);
+    index_balance_locked(&model->shard);
+    return true;
+}
+
+static void
+model_remove(struct model *model, uint32_t key)
+{
+    uint32_t slot = find_key(model, key);
+
+    if (!CHECK(slot != NO_SLOT))
+        return;
+    queue_remove_locked(&model->shard, slot, ENTRY_BLOCKS);
+    index_remove_locked(&model->shard, model->hash[key], slot);
+    model->present[key] = false;
+    store_relaxed(&model->shard.header->entries, --model->entries);
+}
+
+/* Every key is found or not, its slot is whole, buckets are even, and the queue
+ * names each entry once however its slot moved. */
+static void
+model_compare(const struct model *model)
+{
+    const struct shard *shard = &model->shard;
+    uint32_t count = load_relaxed(&shard->header->bucket_count);
+    uint32_t slot = shard->header->queues[QUEUE_MAIN].head;
+    uint32_t queued = 0;
+
+    for (uint32_t key = 0; key < KEYS; key++) {
+        uint32_t found = find_key(model, key);
+
+        if (!CHECK_EQ(found != NO_SLOT, model->present[key]) || found == NO_SLOT)
+            continue;
+        CHECK_EQ(index_read_slot(shard, found).deadline, key);
+        CHECK_EQ(index_read_slot(shard, found).heat, key % 4);
+        CHECK_EQ(index_find_offset_locked(shard, model->hash[key], key * ENTRY_BLOCKS),
+                 found);
+    }
+    for (uint32_t number = 0; number < count; number++)
+        CHECK_EQ(load_relaxed(&shard->buckets[number].seq) & 1, 0);
+    for (; slot != NO_SLOT && queued <= model->entries; queued++) {
+        CHECK(slot_tag(slot_bucket(shard, slot), slot % BUCKET_SLOTS) != 0);
+        slot = queue_next(shard, slot);
+    }
+    CHECK_EQ(queued, model->entries);
+    CHECK_EQ(load_relaxed(&shard->header->intent_kind), INTENT_NONE);
+}
+
+static uint32_t
+overflow_in_chains(const struct shard *shard)
+{
+    uint32_t buckets = 0;
+
+    for (uint32_t primary = 0; primary < load_relaxed(&shard->header->bucket_count);
+         primary++)
+        for (uint32_t at = index_chain_next(shard, &shard->buckets[primary]);
+             at != NO_BUCKET; at = index_chain_next(shard, &shard->buckets[at]))
+            buckets++;
+    return buckets;
+}
+
+static uint32_t
+overflow_on_free_list(const struct shard *shard)
+{
+    uint32_t buckets = 0;
+
+    for (uint32_t at = shard->header->overflow_free;
+         at != NO_BUCKET && buckets <= shard->max_overflow;
+         at = load_relaxed(&shard->buckets[at].overflow))
+        buckets++;
+    return buckets;
+}
+
+static void
+test_random_operations_agree_with_a_plain_model(void)
+{
+    struct random random = random_start("index");
+    static struct model model;
+
+    model_start(&model, MAX_BUCKETS, MAX_BUCKETS / 4 + 8);
+    for (uint32_t step = 0; step < 40000; step++) {
+        uint32_t key = random_below(&random, KEYS);
+
+        if (model.present[key])
+            model_remove(&model, key);
+        else
+            CHECK(model_insert(&model, key));
+        if (step % 4000 == 0)
+            model_compare(&model);
+    }
+    model_compare(&model);
+    bare_shard_free(&model.shard);
+}
+
+static void
+test_growth_keeps_the_load_down(void)
+{
+    static struct model model;
+
+    model_start(&model, MAX_BUCKETS, MAX_BUCKETS / 4 + 8);
+    for (uint32_t key = 0; key < KEYS; key++)
+        CHECK(model_insert(&model, key));
+    model_compare(&model);
+    CHECK(load_relaxed(&model.shard.header->bucket_count) * BUCKET_SLOTS * 3 / 4 >=
+          KEYS - BUCKET_SLOTS);
+    bare_shard_free(&model.shard);
+}
+
+/* Planted bug: buckets of a chain that a split emptied are forgotten. */
+static void
+test_splits_shorten_chains_and_lose_no_overflow_bucket(void)
+{
+    static struct model model;
+    const struct shard_header *header;
+
+    model_start(&model, MAX_BUCKETS, 400);
+    header = model.shard.header;
+    model.shard.header->bucket_limit = 1; /* no splits yet: chains grow */
+    for (uint32_t key = 0; key < 400; key++)
+        CHECK(model_insert(&model, key));
+    CHECK_EQ(overflow_in_chains(&model.shard), 49);
+    model.shard.header->bucket_limit = MAX_BUCKETS;
+    while (load_relaxed(&header->bucket_count) * 6 < 400)
+        index_balance_locked(&model.shard);
+    model_compare(&model);
+    CHECK(overflow_in_chains(&model.shard) < 30);
+    CHECK_EQ(overflow_in_chains(&model.shard) + overflow_on_free_list(&model.shard),
+             header->overflow_used);
+    bare_shard_free(&model.shard);
+}
+
+/* A split that finds no overflow bucket must leave all as it was. */
+static void
+test_a_split_without_room_changes_nothing(void)
+{
+    static struct model model;
+
+    model_start(&model, 64, 40);
+    model.shard.header->bucket_limit = 1;
+    for (uint32_t key = 0; key < 240; key++)
+        CHECK(model_insert(&model, key));
+    store_relaxed(&model.shard.header->overflow_limit,
+                  model.shard.header->overflow_used);
+    model.shard.header->bucket_limit = 64;
+    for (int i = 0; i < 10; i++)
+        index_balance_locked(&model.shard);
+    model_compare(&model);
+    bare_shard_free(&model.shard);
+}
+
+static void
+test_a_full_chain_refuses_and_offers_a_neighbour(void)
+{
+    static struct model model;
+    uint32_t key = 0;
+
+    model_start(&model, 1, 2);
+    while (key < KEYS && model_insert(&model, key))
+        key++;
+    CHECK_EQ(key, 3 * BUCKET_SLOTS);
+    CHECK(index_any_in_chain(&model.shard, model.hash[key]) != NO_SLOT);
+    model_compare(&model);
+    model_remove(&model, 5);
+    CHECK(model_insert(&model, key));
+    model_compare(&model);
+    bare_shard_free(&model.shard);
+}
+
+/* Once many overflow buckets were needed and are no more, splits must go on:
+ * what is on the free list is free. */
+static void
+test_splits_go_on_after_a_crowd_has_left(void)
+{
+    static struct model model;
+    uint32_t before;
+
+    model_start(&model, MAX_BUCKETS, 64);
+    model.shard.header->bucket_limit = 8;
+    for (uint32_t key = 0; key < KEYS && model_insert(&model, key); key++)
+        ;
+    CHECK_EQ(model.shard.header->overflow_used, 64);
+    for (uint32_t key = 0; key < KEYS; key++)
+        if (model.present[key] && key % 8)
+            model_remove(&model, key);
+    before = load_relaxed(&model.shard.header->bucket_count);
+    model.shard.header->bucket_limit = MAX_BUCKETS;
+    for (uint32_t key = 1; key < KEYS; key += 8)
+        if (!model.present[key])
+            model_insert(&model, key);
+    CHECK(load_relaxed(&model.shard.header->bucket_count) > before);
+    model_compare(&model);
+    bare_shard_free(&model.shard);
+}
+
+static void
+test_linear_hashing_reaches_every_bucket(void)
+{
+    struct random random = {.state = 3};
+
+    for (uint32_t count = 1; count < 300; count++)
+        for (int i = 0; i < 200; i++) {
+            uint64_t hash = random_next(&random);
+            uint32_t now = index_bucket_of(hash, count);
+            uint32_t after = index_bucket_of(hash, count + 1);
+
+            CHECK(now < count);
+            /* One more bucket moves keys to that bucket only. */
+            CHECK(after == now || after == count);
+        }
+}
+
+static void
+test_tags_match_where_they_are(void)
+{
+    struct random random = {.state = 4};
+
+    for (int i = 0; i < 10000; i++) {
+        uint64_t word = random_next(&random);
+        uint32_t lane = random_below(&random, 4);
+        uint16_t tag = (uint16_t)(word >> lane * 16);
+        uint64_t match = index_match(word, tag);
+
+        CHECK(match >> (lane * 16 + 15) & 1);
+        CHECK_EQ((uint16_t)(word >> (uint32_t)__builtin_ctzll(match) / 16 * 16), tag);
+    }
+    CHECK(index_tag(0) != 0);
+}
+
+int
+main(void)
+{
+    RUN(test_random_operations_agree_with_a_plain_model);
+    RUN(test_growth_keeps_the_load_down);
+    RUN(test_splits_shorten_chains_and_lose_no_overflow_bucket);
+    RUN(test_a_split_without_room_changes_nothing);
+    RUN(test_a_full_chain_refuses_and_offers_a_neighbour);
+    RUN(test_splits_go_on_after_a_crowd_has_left);
+    RUN(test_linear_hashing_reaches_every_bucket);
+    RUN(test_tags_match_where_they_are);
+    return check_report();
+}

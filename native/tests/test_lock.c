@@ -1,0 +1,274 @@
+/*
+ * The lock word and the places that owners stand for.
+ */
+#include "lock.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include "cache.h"
+#include "check.h"
+#include "support.h"
+
+static bool
+always_lives(void *context, uint32_t owner)
+{
+    (void)context;
+    (void)owner;
+    return true;
+}
+
+static bool
+never_lives(void *context, uint32_t owner)
+{
+    (void)context;
+    (void)owner;
+    return false;
+}
+
+static struct lock_wait
+wait_of(lock_owner_lives_fn lives, uint64_t timeout_ms)
+{
+    return (struct lock_wait){.owner_lives = lives,
+                              .timeout_ns = timeout_ms * 1000000u};
+}
+
+struct contest {
+    _Atomic uint32_t word;
+    uint64_t counter; /* deliberately not atomic: the lock protects it */
+    int rounds;
+};
+
+static void *
+count_up(void *context)
+{
+    struct contest *contest = context;
+    const struct lock_wait wait = wait_of(always_lives, 60000);
+    uint32_t owner = lock_owner(1, 1);
+
+    for (int i = 0; i < contest->rounds; i++) {
+        if (!CHECK_EQ(lock_take(&contest->word, owner, &wait), LOCK_TAKEN))
+            break;
+        contest->counter++;
+        lock_release(&contest->word, owner);
+    }
+    return NULL;
+}
+
+static void
+test_threads_exclude_each_other(void)
+{
+    static struct contest contest;
+    pthread_t threads[4];
+
+    contest.rounds = ROUNDS_OF(20000);
+    for (int i = 0; i < 4; i++)
+        pthread_create(&threads[i], NULL, count_up, &contest);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    CHECK_EQ(contest.counter, 4 * (uint64_t)contest.rounds);
+    CHECK_EQ(atomic_load(&contest.word), 0);
+}
+
+static void
+test_the_timeout_is_honoured(void)
+{
+    const struct lock_wait wait = wait_of(always_lives, 60);
+    _Atomic uint32_t word = lock_owner(2, 1);
+    uint64_t started = milliseconds();
+    uint64_t waited;
+
+    CHECK_EQ(lock_take(&word, lock_owner(1, 1), &wait), LOCK_TIMED_OUT);
+    waited = milliseconds() - started;
+    CHECK(waited >= 59 && waited < 1000); /* far above: a busy machine */
+    CHECK(lock_owner_is(atomic_load(&word), 2, 1));
+}
+
+static void
+test_without_a_timeout_a_held_lock_is_busy(void)
+{
+    const struct lock_wait wait = wait_of(never_lives, 0);
+    _Atomic uint32_t word = lock_owner(2, 1);
+
+    CHECK_EQ(lock_take(&word, lock_owner(1, 1), &wait), LOCK_BUSY);
+    CHECK_EQ(atomic_load(&word), lock_owner(2, 1));
+    atomic_store(&word, 0);
+    CHECK_EQ(lock_take(&word, lock_owner(1, 1), &wait), LOCK_TAKEN);
+}
+
+/* Planted bug: giving up before the owner was ever looked at. */
+static void
+test_the_dead_are_inherited_however_short_the_timeout(void)
+{
+    for (uint64_t timeout_ms = 1; timeout_ms <= 4; timeout_ms++) {
+        const struct lock_wait wait = wait_of(never_lives, timeout_ms);
+        _Atomic uint32_t word = lock_owner(2, 1);
+
+        CHECK_EQ(lock_take(&word, lock_owner(1, 1), &wait), LOCK_INHERITED);
+        CHECK(lock_owner_is(atomic_load(&word), 1, 1));
+    }
+}
+
+static void
+test_owner_words_tell_places_and_incarnations_apart(void)
+{
+    CHECK(lock_owner(0, 0) != 0);
+    CHECK(lock_owner(0, 1) != lock_owner(0, 2));
+    CHECK(lock_owner(1, 1) != lock_owner(2, 1));
+    for (uint32_t place = 0; place < ATTACHMENTS_MAX; place += 97) {
+        CHECK_EQ(lock_owner_place(lock_owner(place, 77)), place);
+        CHECK(lock_owner_is(lock_owner(place, 77) | 0x80000000u, place, 77));
+        CHECK(!lock_owner_is(lock_owner(place, 77), place, 78));
+        CHECK_EQ(lock_owner(place, 0xffffffffu) & 0x80000000u, 0);
+    }
+}
+
+/* ---- with a pool ----------------------------------------------------- */
+
+static struct shard *
+first_shard(struct pmc_cache *cache)
+{
+    return &cache->shards[0];
+}
+
+static struct pmc_cache *
+open_impatient(const struct place *place, uint32_t timeout_ms)
+{
+    struct pmc_options options = options_at(place, 1u << 20);
+
+    options.lock_timeout_ms = timeout_ms;
+    return open_with(&options);
+}
+
+/* Start a child that takes the shard's lock and sleeps. */
+static pid_t
+start_holder(struct pmc_cache *cache)
+{
+    struct signal_pipe ready = make_signal();
+    pid_t child = fork();
+
+    if (child == 0) {
+        CHECK_EQ(shard_lock(first_shard(cache), false), PMC_OK);
+        give_signal(&ready);
+        for (;;)
+            pause();
+    }
+    await_signal(&ready);
+    close_signal(&ready);
+    return child;
+}
+
+static void
+test_a_live_owner_is_waited_for_and_a_dead_one_inherited(void)
+{
+    struct place place = make_place();
+    struct pmc_cache *cache = open_impatient(&place, 50);
+    struct pmc_put_options nowait = {.ttl_ms = PMC_TTL_NONE, .flags = PMC_NOWAIT};
+    struct pmc_stats stats;
+    pid_t holder;
+
+    CHECK_EQ(put_text(cache, "k", "old"), PMC_OK);
+    holder = start_holder(cache);
+    CHECK_EQ(put_text(cache, "k", "new"), PMC_ETIMEDOUT);
+    CHECK_EQ(pmc_delete(cache, "k", 1, 0), PMC_ETIMEDOUT);
+    CHECK_EQ(pmc_put(cache, "k", 1, "new", 3, &nowait), PMC_BUSY);
+    CHECK_EQ(pmc_delete(cache, "k", 1, PMC_NOWAIT), PMC_BUSY);
+    CHECK(holds_text(cache, "k", "old")); /* readers need no lock */
+    pmc_stats(cache, &stats);
+    CHECK_EQ(stats.lock_timeouts, 2);
+    CHECK_EQ(stats.rejected, 1);
+    kill_child(holder);
+    CHECK_EQ(put_text(cache, "k", "new"), PMC_OK);
+    CHECK(holds_text(cache, "k", "new"));
+    pmc_stats(cache, &stats);
+    CHECK_EQ(stats.recoveries, 1);
+    check_sound(cache);
+    pmc_close(cache);
+    remove_place(&place);
+}
+
+/* The place of a dead owner is taken again: the word must not seem to be the
+ * newcomer's, or it would be held for as long as that one lives. */
+static void
+test_an_owner_whose_place_was_taken_again_is_dead(void)
+{
+    struct place place = make_place();
+    struct pmc_cache *cache = open_impatient(&place, 200);
+    struct pmc_cache *newcomer;
+    pid_t holder = start_holder(cache);
+    uint32_t dead_owner = load_relaxed(&first_shard(cache)->header->lock);
+
+    CHECK(pool_owner_lives(cache->pool, dead_owner & 0x7fffffffu));
+    kill_child(holder);
+    newcomer = open_impatient(&place, 200);
+    CHECK_EQ(load_relaxed(&newcomer->pool->place),
+             lock_owner_place(dead_owner & 0x7fffffffu));
+    CHECK(!pool_owner_lives(cache->pool, dead_owner & 0x7fffffffu));
+    CHECK(!pool_owner_lives(newcomer->pool, dead_owner & 0x7fffffffu));
+    CHECK_EQ(put_text(newcomer, "k", "v"), PMC_OK);
+    CHECK(holds_text(cache, "k", "v"));
+    pmc_close(newcomer);
+    pmc_close(cache);
+    remove_place(&place);
+}
+
+/* Of many that wait when an owner dies, one inherits; none is left asleep. */
+static void
+test_all_who_wait_get_their_turn_after_a_death(void)
+{
+    struct place place = make_place();
+    struct pmc_cache *cache = open_impatient(&place, 20000);
+    pid_t holder = start_holder(cache);
+    pid_t waiters[4];
+    int64_t sum = 0;
+
+    for (int i = 0; i < 4; i++) {
+        waiters[i] = fork();
+        if (waiters[i] == 0) {
+            struct pmc_incr_options create = {.create = true, .ttl_ms = PMC_TTL_NONE};
+            int64_t result;
+
+            CHECK_EQ(pmc_incr(cache, "n", 1, 1, &create, &result), PMC_OK);
+            check_exit();
+        }
+    }
+    kill_child(holder);
+    for (int i = 0; i < 4; i++)
+        check_child(waiters[i]);
+    CHECK_EQ(pmc_incr(cache, "n", 1, 0, NULL, &sum), PMC_OK);
+    CHECK_EQ(sum, 4);
+    pmc_close(cache);
+    remove_place(&place);
+}
+
+/* A word that no process can have written is damage, not an owner. */
+static void
+test_a_lock_word_of_garbage_is_inherited(void)
+{
+    struct place place = make_place();
+    struct pmc_cache *cache = open_impatient(&place, 500);
+
+    store_relaxed(&first_shard(cache)->header->lock, 0x7fffffffu);
+    CHECK_EQ(put_text(cache, "k", "v"), PMC_OK);
+    store_relaxed(&first_shard(cache)->header->lock, 0x80000000u);
+    CHECK_EQ(put_text(cache, "k", "w"), PMC_OK);
+    check_sound(cache);
+    pmc_close(cache);
+    remove_place(&place);
+}
+
+int
+main(void)
+{
+    RUN(test_threads_exclude_each_other);
+    RUN(test_the_timeout_is_honoured);
+    RUN(test_without_a_timeout_a_held_lock_is_busy);
+    RUN(test_the_dead_are_inherited_however_short_the_timeout);
+    RUN(test_owner_words_tell_places_and_incarnations_apart);
+    RUN(test_a_live_owner_is_waited_for_and_a_dead_one_inherited);
+    RUN(test_an_owner_whose_place_was_taken_again_is_dead);
+    RUN(test_all_who_wait_get_their_turn_after_a_death);
+    RUN(test_a_lock_word_of_garbage_is_inherited);
+    return check_report();
+}
