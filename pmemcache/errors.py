@@ -7,8 +7,10 @@ __all__ = [
     "ConfigurationError",
     "DamagedPoolError",
     "IntegerOverflowError",
+    "KeyEncodingError",
     "KeyTooLongError",
     "LayoutMismatchError",
+    "LoaderError",
     "LockTimeoutError",
     "NoSpaceError",
     "NotAnIntegerError",
@@ -34,6 +36,14 @@ class ValueTooLargeError(PmemCacheError, ValueError):
 
 class KeyTooLongError(PmemCacheError, ValueError):
     """The key is longer than 65,535 bytes."""
+
+
+class KeyEncodingError(PmemCacheError, TypeError):
+    """A key, or an argument of a cached function, has no form that is the same in all processes."""
+
+
+class LoaderError(PmemCacheError):
+    """A loader of another process failed with an error that cannot be sent to this one."""
 
 
 class NotAnIntegerError(PmemCacheError, ValueError):

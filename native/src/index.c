@@ -281,6 +281,50 @@ index_move_locked(struct shard *shard, uint64_t hash, uint32_t slot, uint32_t of
     index_write_end(primary);
 }
 
+/* The bucket is in no chain any more. Its slots are cleared, because the expiry
+ * sweep looks at every overflow bucket ever taken. */
+static void
+give_overflow(struct shard *shard, uint32_t number)
+{
+    struct bucket *bucket = &shard->buckets[number];
+
+    store_relaxed(&bucket->tags[0], 0);
+    store_relaxed(&bucket->tags[1], 0);
+    store_relaxed(&bucket->overflow, shard->header->overflow_free);
+    shard->header->overflow_free = number;
+}
+
+static bool
+bucket_is_empty(const struct bucket *bucket)
+{
+    return load_relaxed(&bucket->tags[0]) == 0 && load_relaxed(&bucket->tags[1]) == 0;
+}
+
+/* Take an overflow bucket that has become empty out of its chain. The primary
+ * bucket is odd. */
+static void
+unlink_if_empty(struct shard *shard, struct bucket *primary, uint32_t number)
+{
+    struct bucket *previous = primary;
+
+    if (number < shard->max_buckets || !bucket_is_empty(&shard->buckets[number]))
+        return;
+    for (int hops = 0; hops < CHAIN_MAX; hops++) {
+        uint32_t next = index_chain_next(shard, previous);
+
+        if (next == NO_BUCKET)
+            return;
+        if (next == number) {
+            store_relaxed(&previous->overflow,
+                          index_chain_next(shard, &shard->buckets[number]));
+            STEP("remove.unlink");
+            give_overflow(shard, number);
+            return;
+        }
+        previous = &shard->buckets[next];
+    }
+}
+
 void
 index_remove_locked(struct shard *shard, uint64_t hash, uint32_t slot)
 {
@@ -295,6 +339,7 @@ index_remove_locked(struct shard *shard, uint64_t hash, uint32_t slot)
     change_begin(shard, hash, primary);
     index_clear_slot(shard, slot);
     STEP("remove.written");
+    unlink_if_empty(shard, primary, slot / BUCKET_SLOTS);
     change_end(shard, hash, primary);
     STEP("remove.end");
     intent_done(shard);
@@ -321,13 +366,6 @@ take_overflow(struct shard *shard)
     store_relaxed(&bucket->tags[1], 0);
     store_relaxed(&bucket->overflow, NO_BUCKET);
     return number;
-}
-
-static void
-give_overflow(struct shard *shard, uint32_t number)
-{
-    store_relaxed(&shard->buckets[number].overflow, shard->header->overflow_free);
-    shard->header->overflow_free = number;
 }
 
 /* A free slot of the chain that starts at number, lengthened if need be. The
@@ -485,8 +523,7 @@ shorten_chain(struct shard *shard, uint32_t primary)
             queue_relocate_locked(shard, from, to);
             write_tag(bucket, way, 0);
         }
-        if (load_relaxed(&bucket->tags[0]) == 0 &&
-            load_relaxed(&bucket->tags[1]) == 0) {
+        if (bucket_is_empty(bucket)) {
             store_relaxed(&shard->buckets[previous].overflow, next);
             STEP("split.unlink");
             give_overflow(shard, number);
@@ -497,14 +534,36 @@ shorten_chain(struct shard *shard, uint32_t primary)
     }
 }
 
-/* How many buckets the chain could need at most must be free before a split
- * begins, so that it cannot fail half-way. */
+/* Two overflow buckets must be free before a split begins: then only a chain of
+ * rare length can make it fail half-way. */
 static bool
 overflow_is_ample(const struct shard *shard)
 {
     const struct shard_header *header = shard->header;
+    uint64_t spare = load_relaxed(&header->overflow_limit) - header->overflow_used;
+    uint32_t end = shard->max_buckets + header->overflow_used;
+    uint32_t number = header->overflow_free;
 
-    return header->overflow_used + 2 <= load_relaxed(&header->overflow_limit);
+    for (; spare < 2 && number >= shard->max_buckets && number < end; spare++)
+        number = load_relaxed(&shard->buckets[number].overflow);
+    return spare >= 2;
+}
+
+/* The copies in a bucket that is not published after all. */
+static void
+forget_copies(struct shard *shard, struct bucket *child)
+{
+    uint32_t number = index_chain_next(shard, child);
+
+    for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
+        uint32_t next = index_chain_next(shard, &shard->buckets[number]);
+
+        give_overflow(shard, number);
+        number = next;
+    }
+    store_relaxed(&child->overflow, NO_BUCKET);
+    store_relaxed(&child->tags[0], 0);
+    store_relaxed(&child->tags[1], 0);
 }
 
 static void
@@ -528,6 +587,8 @@ split_next_bucket(struct shard *shard)
         STEP("split.published");
         split_clear(shard, parent);
         shorten_chain(shard, parent);
+    } else {
+        forget_copies(shard, new);
     }
     index_write_end(new);
     index_write_end(old);

@@ -117,7 +117,8 @@ lock_take(_Atomic uint32_t *word, uint32_t owner, const struct lock_wait *wait)
         return LOCK_BUSY;
     give_up_ns = clock_now_ns() + wait->timeout_ns;
     while (!take_or_sleep(word, owner, wait, slice_ns, slept, &result)) {
-        if (clock_now_ns() >= give_up_ns)
+        /* Not before the owner was looked at once: it may be dead. */
+        if (slept && clock_now_ns() >= give_up_ns)
             return LOCK_TIMED_OUT;
         if (slept)
             slice_ns = min_u64(slice_ns * 2, LAST_SLICE_NS);

@@ -119,8 +119,22 @@ prepare_few(struct pmc_cache *cache)
             number % 2 ? SHORT_TTL_MS : PMC_TTL_NONE);
 }
 
+/* What made room while the content was put together is not expected. */
+static void
+forget_evicted(struct pmc_cache *cache)
+{
+    for (uint32_t number = 0; number < KEYS; number++) {
+        char key[KEY_ROOM_BYTES];
+        size_t key_size = key_write(key, number);
+
+        if (stage->keys[number].new != DELETED &&
+            pmc_exists(cache, key, key_size) != PMC_OK)
+            stage->keys[number].new = DELETED;
+    }
+}
+
 /* So many that nothing more fits without evicting; large and small, and with
- * gaps. Those that went are not expected. */
+ * gaps. */
 static void
 prepare_full(struct pmc_cache *cache)
 {
@@ -129,13 +143,16 @@ prepare_full(struct pmc_cache *cache)
             PMC_TTL_NONE);
     for (uint32_t number = 500; number < 700; number += 9)
         delete(cache, number);
-    for (uint32_t number = 0; number < 700; number++) {
-        char key[KEY_ROOM_BYTES];
-        size_t key_size = key_write(key, number);
+    forget_evicted(cache);
+}
 
-        if (pmc_exists(cache, key, key_size) != PMC_OK)
-            stage->keys[number].new = DELETED;
-    }
+/* Without gaps: whatever comes has to evict. */
+static void
+prepare_tight(struct pmc_cache *cache)
+{
+    for (uint32_t number = 0; number < 1800; number++)
+        put(cache, number, 1, some_size(number), PMC_TTL_NONE);
+    forget_evicted(cache);
 }
 
 static void
@@ -168,7 +185,7 @@ act_put_replacing(struct pmc_cache *cache)
 static void
 act_put_evicting(struct pmc_cache *cache)
 {
-    for (uint32_t number = 1000; number < 1012; number++)
+    for (uint32_t number = 1900; number < 1912; number++)
         put(cache, number, 2, 300, PMC_TTL_NONE);
 }
 
@@ -263,7 +280,7 @@ act_grow(struct pmc_cache *cache)
 static void
 act_recover(struct pmc_cache *cache)
 {
-    put(cache, 1999, 3, 64, PMC_TTL_NONE);
+    put(cache, 1950, 3, 64, PMC_TTL_NONE);
 }
 
 static void
@@ -543,8 +560,8 @@ run_scene(const struct scene *scene)
 static const struct scene scenes[] = {
     ON(LARGE_POOL, "put new", prepare_few, act_put_new),
     ON(LARGE_POOL, "put replacing", prepare_few, act_put_replacing),
-    ON(SMALL_POOL, "put evicting", prepare_full, act_put_evicting),
-    {"put evicting, lru", SMALL_POOL, PMC_EVICT_LRU, prepare_full, act_put_evicting,
+    ON(SMALL_POOL, "put evicting", prepare_tight, act_put_evicting),
+    {"put evicting, lru", SMALL_POOL, PMC_EVICT_LRU, prepare_tight, act_put_evicting,
      NULL},
     ON(SMALL_POOL, "put moving", prepare_full, act_put_moving),
     {"put moving, lru", SMALL_POOL, PMC_EVICT_LRU, prepare_full, act_put_moving, NULL},
