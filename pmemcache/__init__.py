@@ -1,6 +1,7 @@
 """pmemcache: the cache that all worker processes of a host share, without a server.
 
-`Pool` is the engine: bytes under keys, in mapped files. See the README for the rest.
+`Pool` is the engine: bytes under keys, in mapped files. `TieredCache` keeps Python values in
+it, with hot copies in each process, and `cached` the results of functions. The README says more.
 """
 
 from importlib.metadata import version
@@ -10,14 +11,18 @@ from pkgutil import extend_path
 # package was installed.
 __path__ = extend_path(__path__, __name__)
 
+from pmemcache.compression import Compression
 from pmemcache.config import default_path, parse_size
+from pmemcache.decorator import CacheInfo, cached, default_cache
 from pmemcache.errors import (
     AttachLimitError,
     ConfigurationError,
     DamagedPoolError,
     IntegerOverflowError,
+    KeyEncodingError,
     KeyTooLongError,
     LayoutMismatchError,
+    LoaderError,
     LockTimeoutError,
     NoSpaceError,
     NotAnIntegerError,
@@ -27,19 +32,30 @@ from pmemcache.errors import (
     SystemCallError,
     ValueTooLargeError,
 )
+from pmemcache.hot import HotCache
+from pmemcache.policy import UsagePolicy
 from pmemcache.pool import Pool
+from pmemcache.signing import Signer
+from pmemcache.stampede import LoadPolicy
 from pmemcache.stats import PoolStats
+from pmemcache.tiered import TieredCache, TieredStats
 from pmemcache.types import EntryInfo, Geometry
 
 __all__ = [
     "AttachLimitError",
+    "CacheInfo",
+    "Compression",
     "ConfigurationError",
     "DamagedPoolError",
     "EntryInfo",
     "Geometry",
+    "HotCache",
     "IntegerOverflowError",
+    "KeyEncodingError",
     "KeyTooLongError",
     "LayoutMismatchError",
+    "LoadPolicy",
+    "LoaderError",
     "LockTimeoutError",
     "NoSpaceError",
     "NotAnIntegerError",
@@ -48,8 +64,14 @@ __all__ = [
     "PoolClosedError",
     "PoolFullError",
     "PoolStats",
+    "Signer",
     "SystemCallError",
+    "TieredCache",
+    "TieredStats",
+    "UsagePolicy",
     "ValueTooLargeError",
+    "cached",
+    "default_cache",
     "default_path",
     "parse_size",
 ]

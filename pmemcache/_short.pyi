@@ -5,7 +5,7 @@ from typing import NoReturn, TypeVar
 
 from typing_extensions import Self
 
-from pmemcache.types import BytesLike, Key, OnlyIf
+from pmemcache.types import BytesLike, Key, OnlyIf, Versioned
 
 _T = TypeVar("_T")
 _K = TypeVar("_K", bound=bytes | str)
@@ -23,6 +23,8 @@ class ShortDoor:
     ) -> Self: ...
     def get(self, key: Key, default: _T, /) -> bytes | _T: ...
     def get_tagged(self, key: Key, /) -> tuple[bytes, int] | None: ...
+    def get_versioned(self, key: Key, /) -> Versioned: ...
+    def bump(self, key: Key, /) -> bool: ...
     def put(
         self,
         key: Key,

@@ -35,7 +35,16 @@ from pmemcache.errors import (
     ValueTooLargeError,
 )
 from pmemcache.stats import PoolStats
-from pmemcache.types import BytesLike, Cause, EntryInfo, Eviction, Geometry, Lifetime, Memory
+from pmemcache.types import (
+    BytesLike,
+    Cause,
+    EntryInfo,
+    Eviction,
+    Geometry,
+    Lease,
+    Lifetime,
+    Memory,
+)
 
 try:
     from pmemcache._short import ShortDoor
@@ -43,7 +52,7 @@ except ImportError:  # not CPython
     ShortDoor = None  # type: ignore[assignment, misc]
 
 if TYPE_CHECKING:
-    from pmemcache.types import Key, OnlyIf
+    from pmemcache.types import Key, OnlyIf, Versioned
 
 __all__ = ["DOORS", "Attachment", "CffiDoor", "Door", "open_door", "peek", "raise_status", "refuse"]
 
@@ -56,6 +65,7 @@ POOL_MIN_BYTES: Final[int] = lib.PMC_POOL_MIN_BYTES
 _TTL_NONE: Final[int] = lib.PMC_TTL_NONE
 _TTL_MAX_MS: Final = 9.0e15  # 285,000 years: beyond it a time to live has no end
 _INT64_MAX: Final = 2**63 - 1
+_UINT32_MAX: Final = 2**32 - 1
 _KEYS_BUFFER_BYTES: Final = 512 * 1024
 _REPORT_BYTES: Final = 64 * 1024
 
@@ -328,12 +338,24 @@ class Attachment:
             _raise_status_text(status, message, error.system_errno)
         lib.handle_on_evict(self.handle, ffi.NULL, self._context)
         lib.handle_on_miss(self.handle, ffi.NULL, self._context)
+        self.versions = self._map_versions()
+
+    def _map_versions(self) -> memoryview:
+        """Return all versions as a read-only view of shared memory, an int of 64 bits each.
+
+        `close` releases the view first, so a look at it later is a ValueError and never a crash.
+        """
+        words = ffi.new("uint64_t *[1]")
+        count = ffi.new("size_t *")
+        self._done(lib.handle_versions(self.handle, words, count))
+        return memoryview(ffi.buffer(words[0], 8 * count[0])).toreadonly().cast("Q")
 
     def close(self) -> None:
         """Detach, once every call that is inside has returned; may be called again."""
         with self._closing:
             closed, self._closed = self._closed, True
         if not closed:
+            self.versions.release()
             lib.handle_close(self.handle)
 
     def forked(self) -> None:
@@ -388,6 +410,49 @@ class Attachment:
             generation=info.generation,
             tag=info.tag,
         )
+
+    def put_if_version(
+        self, key: Key, value: BytesLike, version: int, ttl_seconds: float | None, tag: int
+    ) -> bool:
+        """Store a value if nothing happened to the key since *version*; return whether it was."""
+        key_data, data = _key_bytes(key), _value_bytes(value)
+        options = ffi.new("struct pmc_put_options *")
+        options.ttl_ms = _ttl_ms(ttl_seconds)
+        options.condition, options.generation = lib.PMC_IF_VERSION, version
+        options.tag = _tag(tag)
+        status = lib.handle_put(self.handle, key_data, len(key_data), data, len(data), options)
+        if status != lib.PMC_OK and status not in _NOT_STORED:
+            raise_status(status, len(key_data), len(data))
+        return bool(status == lib.PMC_OK)
+
+    def lease_take(self, key: Key, duration_seconds: float) -> Lease:
+        """Take the right to load *key*, unless another has it."""
+        data = _key_bytes(key)
+        lease = ffi.new("struct pmc_lease *")
+        duration_ms = max(1, min(_UINT32_MAX, math.ceil(duration_seconds * 1000)))
+        status = lib.handle_lease_take(self.handle, data, len(data), duration_ms, lease)
+        if status == lib.PMC_DROPPED:
+            return Lease(granted=False, token=0, version=0)
+        if status not in (lib.PMC_OK, lib.PMC_BUSY):
+            raise_status(status, len(data), 0)
+        return Lease(granted=status == lib.PMC_OK, token=lease.token, version=lease.version)
+
+    def lease_release(self, key: Key, token: int) -> bool:
+        """End one's lease; return whether it had not ended before."""
+        data = _key_bytes(key)
+        status = lib.handle_lease_release(self.handle, data, len(data), token)
+        if status not in (lib.PMC_OK, lib.PMC_MISS):
+            raise_status(status, len(data), 0)
+        return bool(status == lib.PMC_OK)
+
+    def lease_wait(self, key: Key, token: int, timeout_seconds: float) -> bool:
+        """Wait until a lease has ended; return whether it has."""
+        data = _key_bytes(key)
+        timeout_ms = max(0, min(_UINT32_MAX, math.ceil(timeout_seconds * 1000)))
+        status = lib.handle_lease_wait(self.handle, data, len(data), token, timeout_ms)
+        if status not in (lib.PMC_OK, lib.PMC_BUSY):
+            raise_status(status, len(data), 0)
+        return bool(status == lib.PMC_OK)
 
     def evict(self, key: Key | None) -> bytes | None:
         """Evict *key*, or the victim that the policy chooses; return its key, or None."""
@@ -547,6 +612,12 @@ class Door(Protocol):
     def get_tagged(self, key: Key, /) -> tuple[bytes, int] | None:
         """Return (value, tag), or None."""
 
+    def get_versioned(self, key: Key, /) -> Versioned:
+        """Return value, tag, version and time to live, see `Versioned`."""
+
+    def bump(self, key: Key, /) -> bool:
+        """Mark a key as used now; return whether it was there."""
+
     def put(
         self, key: Key, value: BytesLike, ttl_seconds: float | None, only_if: OnlyIf, tag: int, /
     ) -> bool:
@@ -663,6 +734,28 @@ class CffiDoor:
         if status != lib.PMC_MISS:
             raise_status(status, len(data), 0)
         return None
+
+    def get_versioned(self, key: Key, /) -> Versioned:
+        """Return value, tag, version and time to live, see `Versioned`."""
+        data = _key_bytes(key)
+        copy = ffi.new("void *[1]")
+        found = ffi.new("struct pmc_versioned *")
+        try:
+            status = lib.handle_get_versioned(self._handle, data, len(data), copy, found)
+            if status == lib.PMC_MISS:
+                return None, 0, found.version_index, found.version, None
+            if status != lib.PMC_OK:
+                raise_status(status, len(data), 0)
+            value = ffi.buffer(copy[0], found.found.value_size)[:]
+        finally:
+            lib.door_release(copy, 1)
+        ttl_ms = None if found.ttl_ms == _TTL_NONE else found.ttl_ms
+        return value, found.found.tag, found.version_index, found.version, ttl_ms
+
+    def bump(self, key: Key, /) -> bool:
+        """Mark a key as used now; return whether it was there."""
+        data = _key_bytes(key)
+        return self._found(lib.handle_bump(self._handle, data, len(data)), data)
 
     def put(
         self, key: Key, value: BytesLike, ttl_seconds: float | None, only_if: OnlyIf, tag: int, /

@@ -75,5 +75,3 @@ def _functions(algorithm: Algorithm) -> tuple[Callable[[bytes], bytes], Callable
         message = f"{algorithm} is not installed: pip install pmemcache[{algorithm}]"
         raise ConfigurationError(message) from error
     return found.compress, found.decompress
-
-

@@ -170,8 +170,8 @@ def _object(value: Any) -> bytes:
         names = [field.name for field in dataclasses.fields(value) if field.compare]
         return _named(value, _items(tuple(getattr(value, name) for name in names)))
     message = (
-        f"a {type(value).__name__} cannot be part of a key: give bytes, str, numbers, dates, enums, "
-        "tuples or frozensets of these, or an object with a __cache_key__() method"
+        f"a {type(value).__name__} cannot be part of a key: give bytes, str, numbers, dates, "
+        "enums, tuples or frozensets of these, or an object with a __cache_key__() method"
     )
     raise KeyEncodingError(message)
 

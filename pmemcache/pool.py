@@ -27,9 +27,11 @@ if TYPE_CHECKING:
         Eviction,
         Geometry,
         Key,
+        Lease,
         Lifetime,
         Memory,
         OnlyIf,
+        Versioned,
     )
 
 __all__ = ["Pool"]
@@ -242,6 +244,57 @@ class Pool:
     def info(self, key: Key) -> EntryInfo | None:
         """Return size, time to live and generation of an entry, or None; this is no use of it."""
         return self._attachment.info(key)
+
+    # Versions and leases: what a process needs to keep copies of its own, and to load once per host
+
+    @property
+    def versions(self) -> memoryview:
+        """The versions of all keys: read-only shared memory, to be indexed by `version_index`.
+
+        Any change of a key, by whomever, makes its version odd before and another even number
+        after; keys may share one. So a copy of a value is good while the version it was read under
+        is even and has not changed. After `close` a look at the view raises ValueError.
+        """
+        return self._attachment.versions
+
+    def get_versioned(self, key: Key) -> Versioned:
+        """Return (value, tag, version_index, version, ttl_ms) of *key*.
+
+        The version was read before the value. On a miss the value is None, the tag 0 and the
+        version that of the key; ttl_ms is None where there is no deadline.
+        """
+        return self._door.get_versioned(key)
+
+    def put_if_version(
+        self,
+        key: Key,
+        value: BytesLike,
+        version: int,
+        *,
+        ttl_seconds: float | None = None,
+        tag: int = 0,
+    ) -> bool:
+        """As `put`, but only if nothing happened to *key* since it had *version*."""
+        return self._attachment.put_if_version(key, value, version, ttl_seconds, tag)
+
+    def bump(self, key: Key) -> bool:
+        """Mark *key* as used now, for a hit on a copy of it; return whether it is there."""
+        return self._door.bump(key)
+
+    def lease_take(self, key: Key, duration_seconds: float) -> Lease:
+        """Take the right to load *key* for so long, unless another thread or process has it.
+
+        A lease is free again once its time is up, or its process died.
+        """
+        return self._attachment.lease_take(key, duration_seconds)
+
+    def lease_release(self, key: Key, token: int) -> bool:
+        """End one's lease and wake those who wait; return whether it had not ended before."""
+        return self._attachment.lease_release(key, token)
+
+    def lease_wait(self, key: Key, token: int, timeout_seconds: float) -> bool:
+        """Wait until the lease *token* has ended, in whatever way; return whether it has."""
+        return self._attachment.lease_wait(key, token, timeout_seconds)
 
     # Many entries
 

@@ -10,7 +10,11 @@ The tag says how to read the payload, so a value can be read whatever serializer
     2    `int`, in decimal ASCII: the form that `Pool.incr` counts in
     3    pickle
     4    JSON
+    5    MessagePack
+    8    and up to 31: a user's own, see `Serializer`
     ===  ==========================================================
+
+A tag is at most 31. The bits above say what was done to the payload afterwards, see `codec`.
 
 Tags 0 to 2 are for exactly these types. A subclass (`bool`, `IntEnum`, `SafeString`) has more to it
 than its digits or characters, so it goes through the serializer.
@@ -21,11 +25,12 @@ through pickle, so `Pool.incr` needs no look at the tag to refuse them.
 
 from __future__ import annotations
 
+import importlib
 import json
 import pickle
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from pmemcache.errors import PmemCacheError
+from pmemcache.errors import ConfigurationError, PmemCacheError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +40,9 @@ TAG_STR: Final = 1
 TAG_INT: Final = 2
 TAG_PICKLE: Final = 3
 TAG_JSON: Final = 4
+TAG_MSGPACK: Final = 5
+TAG_USER_FIRST: Final = 8
+TAG_USER_LAST: Final = 31
 
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
@@ -47,7 +55,10 @@ class DecodeError(PmemCacheError):
 
 
 class Serializer(Protocol):
-    """Serializes the values that have no raw form."""
+    """Serializes the values that have no raw form.
+
+    A user's own has a tag from 8 to 31, the same in all processes for ever.
+    """
 
     @property
     def tag(self) -> int:
@@ -92,8 +103,55 @@ class JsonSerializer:
         return json.loads(payload)
 
 
+class MsgpackSerializer:
+    """What MessagePack can say; a tuple comes back as a list. Needs the extra `msgpack`."""
+
+    tag: Final = TAG_MSGPACK
+
+    def dumps(self, value: Any, /) -> bytes:
+        """Return *value* in MessagePack."""
+        packed: bytes = _msgpack().packb(value)
+        return packed
+
+    def loads(self, payload: bytes, /) -> Any:
+        """Return the value that *payload* packs."""
+        return _msgpack().unpackb(payload, strict_map_key=False)
+
+
+def _msgpack() -> Any:
+    try:
+        return importlib.import_module("msgpack")
+    except ImportError as error:
+        message = "MessagePack is not installed: pip install pmemcache[msgpack]"
+        raise ConfigurationError(message) from error
+
+
 PICKLE: Final = PickleSerializer()
 JSON: Final = JsonSerializer()
+MSGPACK: Final = MsgpackSerializer()
+
+_NAMED: Final[dict[str, Serializer]] = {"pickle": PICKLE, "json": JSON, "msgpack": MSGPACK}
+
+
+def serializer_of(given: str | Serializer) -> Serializer:
+    """Return the serializer that is meant: `"pickle"`, `"json"`, `"msgpack"`, or a user's own.
+
+    Raises:
+        ConfigurationError: There is none of that name, its extra is not installed, or the tag of a
+            user's own is not from 8 to 31.
+    """
+    if isinstance(given, str):
+        if given not in _NAMED:
+            message = f"serializer={given!r} does not exist: choose one of {', '.join(_NAMED)}"
+            raise ConfigurationError(message)
+        if given == "msgpack":
+            _msgpack()
+        return _NAMED[given]
+    if given not in _NAMED.values() and not TAG_USER_FIRST <= given.tag <= TAG_USER_LAST:
+        message = f"the tag of {type(given).__name__} is {given.tag}: choose one from 8 to 31"
+        raise ConfigurationError(message)
+    return given
+
 
 # Indexed by tag. Built-in callables where there is one: a read costs one look-up and one call.
 _DECODERS: Final[tuple[Callable[[bytes], Any], ...]] = (
@@ -102,6 +160,7 @@ _DECODERS: Final[tuple[Callable[[bytes], Any], ...]] = (
     int,
     pickle.loads,
     json.loads,
+    MSGPACK.loads,
 )
 
 

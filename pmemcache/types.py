@@ -13,9 +13,11 @@ __all__ = [
     "Eviction",
     "Geometry",
     "Key",
+    "Lease",
     "Lifetime",
     "Memory",
     "OnlyIf",
+    "Versioned",
 ]
 
 if sys.version_info >= (3, 12):
@@ -36,6 +38,22 @@ Cause: TypeAlias = Literal["evicted", "expired", "requested"]
 
 OnlyIf: TypeAlias = Literal["absent", "present"] | int | None
 """The condition of a put; an int is the generation that the entry must still have."""
+
+
+Versioned: TypeAlias = tuple[bytes | None, int, int, int, int | None]
+"""(value, tag, version_index, version, ttl_ms) of a versioned read. On a miss the value is None and
+the tag 0; without a deadline ttl_ms is None."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to load a key, or the name of the lease that another has."""
+
+    granted: bool
+    token: int
+    """Names the lease; 0: none is to be had, so load without."""
+    version: int
+    """The key's version when the lease was granted."""
 
 
 @dataclass(frozen=True)

@@ -178,8 +178,7 @@ static inline bool
 ideal_request(struct ideal *ideal, uint32_t number, uint32_t size)
 {
     struct ideal_key *key = &ideal->keys[number];
-    bool was_ghost =
-        key->queue == IDEAL_SMALL_GHOST || key->queue == IDEAL_MAIN_GHOST;
+    bool was_ghost = key->queue == IDEAL_SMALL_GHOST || key->queue == IDEAL_MAIN_GHOST;
 
     if (key->queue == IDEAL_SMALL || key->queue == IDEAL_MAIN) {
         if (key->heat < IDEAL_HEAT_MAX)

@@ -55,7 +55,7 @@ handle_leave(struct pmc_handle *handle)
 }
 
 /* Changes with every change of struct pmc_door_table or struct pmc_handle. */
-#define PMC_DOOR_TABLE_VERSION 1u
+#define PMC_DOOR_TABLE_VERSION 2u
 
 /* The functions of the engine that the short door calls; see pmemcache.h. */
 struct pmc_door_table {
@@ -67,6 +67,11 @@ struct pmc_door_table {
     enum pmc_status (*get_reserve)(struct pmc_cache *cache, const void *key,
                                    size_t key_size, pmc_reserve_fn reserve,
                                    void *context, struct pmc_found *found_out);
+    enum pmc_status (*get_versioned)(struct pmc_cache *cache, const void *key,
+                                     size_t key_size, pmc_reserve_fn reserve,
+                                     void *context,
+                                     struct pmc_versioned *versioned_out);
+    enum pmc_status (*bump)(struct pmc_cache *cache, const void *key, size_t key_size);
     enum pmc_status (*exists)(struct pmc_cache *cache, const void *key,
                               size_t key_size);
     enum pmc_status (*delete_)(struct pmc_cache *cache, const void *key,

@@ -22,7 +22,8 @@ enum pmc_cause {
     PMC_CAUSE_EVICTED, PMC_CAUSE_EXPIRED, PMC_CAUSE_REQUESTED, ...
 };
 enum pmc_condition {
-    PMC_ALWAYS, PMC_IF_ABSENT, PMC_IF_PRESENT, PMC_IF_GENERATION, ...
+    PMC_ALWAYS, PMC_IF_ABSENT, PMC_IF_PRESENT, PMC_IF_GENERATION,
+    PMC_IF_VERSION, ...
 };
 
 struct pmc_options {
@@ -62,6 +63,18 @@ struct pmc_found {
     uint64_t generation;
     size_t value_size;
     uint8_t tag;
+    ...;
+};
+struct pmc_versioned {
+    struct pmc_found found;
+    size_t version_index;
+    uint64_t version;
+    int64_t ttl_ms;
+    ...;
+};
+struct pmc_lease {
+    uint64_t token;
+    uint64_t version;
     ...;
 };
 struct pmc_item {
@@ -140,6 +153,19 @@ int handle_get_into(struct pmc_handle *handle, const void *key,
 int handle_get_copy(struct pmc_handle *handle, const void *key,
                     size_t key_size, void **copy_out,
                     struct pmc_found *found_out);
+int handle_get_versioned(struct pmc_handle *handle, const void *key,
+                         size_t key_size, void **copy_out,
+                         struct pmc_versioned *versioned_out);
+int handle_versions(struct pmc_handle *handle, const uint64_t **versions_out,
+                    size_t *count_out);
+int handle_bump(struct pmc_handle *handle, const void *key, size_t key_size);
+int handle_lease_take(struct pmc_handle *handle, const void *key,
+                      size_t key_size, uint32_t duration_ms,
+                      struct pmc_lease *lease_out);
+int handle_lease_release(struct pmc_handle *handle, const void *key,
+                         size_t key_size, uint64_t token);
+int handle_lease_wait(struct pmc_handle *handle, const void *key,
+                      size_t key_size, uint64_t token, uint32_t timeout_ms);
 int handle_exists(struct pmc_handle *handle, const void *key, size_t key_size);
 int handle_delete(struct pmc_handle *handle, const void *key, size_t key_size);
 int handle_touch(struct pmc_handle *handle, const void *key, size_t key_size,

@@ -21,6 +21,8 @@ static const struct pmc_door_table door_table = {
     .size_bytes = sizeof(struct pmc_door_table),
     .put = pmc_put,
     .get_reserve = pmc_get_reserve,
+    .get_versioned = pmc_get_versioned,
+    .bump = pmc_bump,
     .exists = pmc_exists,
     .delete_ = pmc_delete,
     .touch = pmc_touch,
@@ -161,6 +163,33 @@ HANDLE_FUNCTION(get_into,
 HANDLE_FUNCTION(
     get_copy, pmc_get_reserve(cache, key, key_size, reserve_copy, copy_out, found_out),
     const void *key, size_t key_size, void **copy_out, struct pmc_found *found_out)
+
+/* *copy_out as for handle_get_copy(). */
+HANDLE_FUNCTION(get_versioned,
+                pmc_get_versioned(cache, key, key_size, reserve_copy, copy_out,
+                                  versioned_out),
+                const void *key, size_t key_size, void **copy_out,
+                struct pmc_versioned *versioned_out)
+
+/* *versions_out is valid until the handle is closed. */
+HANDLE_FUNCTION(versions,
+                (*versions_out =
+                     (const uint64_t *)(uintptr_t)pmc_versions(cache, count_out),
+                 PMC_OK),
+                const uint64_t **versions_out, size_t *count_out)
+
+HANDLE_FUNCTION(bump, pmc_bump(cache, key, key_size), const void *key, size_t key_size)
+
+HANDLE_FUNCTION(lease_take,
+                pmc_lease_take(cache, key, key_size, duration_ms, lease_out),
+                const void *key, size_t key_size, uint32_t duration_ms,
+                struct pmc_lease *lease_out)
+
+HANDLE_FUNCTION(lease_release, pmc_lease_release(cache, key, key_size, token),
+                const void *key, size_t key_size, uint64_t token)
+
+HANDLE_FUNCTION(lease_wait, pmc_lease_wait(cache, key, key_size, token, timeout_ms),
+                const void *key, size_t key_size, uint64_t token, uint32_t timeout_ms)
 
 HANDLE_FUNCTION(exists, pmc_exists(cache, key, key_size), const void *key,
                 size_t key_size)

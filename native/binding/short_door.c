@@ -333,6 +333,57 @@ door_get_tagged(PyObject *self, PyObject *const *args, Py_ssize_t count)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(get_versioned_doc,
+             "get_versioned(key, /)\n--\n\n"
+             "(value, tag, version_index, version, ttl_ms) of key; the value is None\n"
+             "on a miss, and ttl_ms is None where there is no deadline.");
+
+static PyObject *
+door_get_versioned(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct door *door = (struct door *)self;
+    struct pmc_versioned versioned = {.ttl_ms = PMC_TTL_NONE};
+    struct room room = {NULL, NULL};
+    struct span key;
+    if (!read_count("get_versioned", count, 1) || !read_key(door, args[0], &key) ||
+        !door_enter(door))
+        return NULL;
+    enum pmc_status status = door->engine->get_versioned(
+        door->handle->cache, key.data, key.size, room_reserve, &room, &versioned);
+    room_take_gil(&room);
+    door_leave(door);
+    if (status != PMC_OK)
+        Py_CLEAR(room.bytes);
+    if (status != PMC_OK && status != PMC_MISS)
+        return fail(door, status, key.size, 0);
+    PyObject *value = status == PMC_OK ? room.bytes : Py_NewRef(Py_None);
+    int tag = status == PMC_OK ? versioned.found.tag : 0;
+    if (status == PMC_MISS || versioned.ttl_ms == PMC_TTL_NONE)
+        return Py_BuildValue("(NinKO)", value, tag, (Py_ssize_t)versioned.version_index,
+                             (unsigned long long)versioned.version, Py_None);
+    return Py_BuildValue("(NinKL)", value, tag, (Py_ssize_t)versioned.version_index,
+                         (unsigned long long)versioned.version,
+                         (long long)versioned.ttl_ms);
+}
+
+PyDoc_STRVAR(bump_doc, "bump(key, /)\n--\n\nMark key as used now.");
+
+static PyObject *
+door_bump(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct door *door = (struct door *)self;
+    struct span key;
+    if (!read_count("bump", count, 1) || !read_key(door, args[0], &key) ||
+        !door_enter(door))
+        return NULL;
+    enum pmc_status status =
+        door->engine->bump(door->handle->cache, key.data, key.size);
+    door_leave(door);
+    if (status < 0)
+        return fail(door, status, key.size, 0);
+    return PyBool_FromLong(status == PMC_OK);
+}
+
 PyDoc_STRVAR(exists_doc, "exists(key, /)\n--\n\nWhether key is present.");
 
 static PyObject *
@@ -866,6 +917,8 @@ door_dealloc(PyObject *self)
 static PyMethodDef door_methods[] = {
     FAST(get),
     FAST(get_tagged),
+    FAST(get_versioned),
+    FAST(bump),
     FAST(put),
     FAST(delete),
     FAST(exists),

@@ -27,7 +27,8 @@ static_assert(EXACT_BINS + (31 - 5) * BINS_A_DOUBLING <= BIN_COUNT, "bins");
 static inline uint32_t
 limit(const struct shard *shard)
 {
-    return load_relaxed(&shard->header->limit_blocks);
+    return (uint32_t)min_u64(load_relaxed(&shard->header->limit_blocks),
+                             shard->max_blocks);
 }
 
 /* ---- bins ------------------------------------------------------------ */

@@ -539,9 +539,11 @@ prefetch_items(struct pmc_cache *cache, const struct pmc_item *items, size_t cou
                struct read_request *requests_out)
 {
     for (size_t i = 0; i < count; i++) {
-        requests_out[i] = read_request_of(
-            cache, items[i].key,
-            items[i].key_size <= PMC_KEY_MAX_BYTES ? items[i].key_size : 0);
+        enum pmc_status status;
+        bool valid = key_is_valid(items[i].key, items[i].key_size, &status);
+
+        requests_out[i] =
+            read_request_of(cache, items[i].key, valid ? items[i].key_size : 0);
         shard_prefetch_bucket(shard_of(cache, requests_out[i].hash),
                               requests_out[i].hash);
     }
@@ -904,6 +906,7 @@ pmc_keys(struct pmc_cache *cache, struct pmc_cursor *cursor, const void *prefix,
         return PMC_EINVAL;
     while (cursor->shard < cache->shard_count) {
         struct shard *shard = &cache->shards[cursor->shard];
+        enum pmc_status status;
         size_t more = 0;
 
         if (cursor->bucket_count == 0)
@@ -912,12 +915,14 @@ pmc_keys(struct pmc_cache *cache, struct pmc_cursor *cursor, const void *prefix,
             *cursor = (struct pmc_cursor){.shard = cursor->shard + 1};
             continue;
         }
-        if (shard_keys(shard, cursor->bucket, cursor->bucket_count, prefix, prefix_size,
-                       now, (uint8_t *)buffer + used, capacity - used,
-                       &more) != PMC_OK) {
+        status =
+            shard_keys(shard, cursor->bucket, cursor->bucket_count, prefix, prefix_size,
+                       now, (uint8_t *)buffer + used, capacity - used, &more);
+        if (status != PMC_OK) {
             if (used > 0)
                 break;
-            return PMC_EINVAL; /* one bucket's keys exceed the buffer */
+            /* One bucket's keys exceed the buffer, or its writer does not end. */
+            return status == PMC_DROPPED ? PMC_EINVAL : status;
         }
         used += more;
         cursor->bucket++;

@@ -104,7 +104,7 @@ check_index(const struct shard *shard, struct totals *totals, struct report *rep
                                report);
             number = index_chain_next(shard, bucket);
         }
-        if (hops == CHAIN_MAX)
+        if (number != NO_BUCKET)
             broken(report, "the chain of bucket %u is too long", primary);
     }
 }

@@ -3,6 +3,8 @@
  */
 #include "evict.h"
 
+#include <string.h>
+
 #include "queue.h"
 
 /* The small queue's share at the start, in percent (S3-FIFO). */
@@ -22,6 +24,25 @@ evict_policy_of(enum pmc_eviction eviction)
     }
 }
 
+bool
+evict_recall_nothing(struct shard *shard, uint64_t hash, uint32_t blocks)
+{
+    (void)shard;
+    (void)hash;
+    (void)blocks;
+    return false;
+}
+
+void
+evict_remember_nothing(struct shard *shard, uint32_t slot, uint64_t hash,
+                       uint32_t blocks)
+{
+    (void)shard;
+    (void)slot;
+    (void)hash;
+    (void)blocks;
+}
+
 void
 evict_format_locked(struct shard *shard)
 {
@@ -29,9 +50,9 @@ evict_format_locked(struct shard *shard)
 
     queue_format_locked(shard);
     header->small_share = SHARE_UNIT / 100 * SMALL_START_PERCENT;
-    header->small_ghost_clock = 0;
-    header->main_ghost_clock = 0;
+    memset(header->ghost_queues, 0, sizeof header->ghost_queues);
     header->lru_blocks_since_tick = 0;
+    header->lru_full_blocks = 0;
     store_relaxed(&header->lru_clock, 0);
     for (uint32_t set = 0; set < header->ghost_sets; set++)
         shard->ghosts[set] = (struct ghost_set){{0}};

@@ -32,8 +32,11 @@ enum evict_bump {
 struct evict_policy {
     const char *name;
     enum evict_bump bump;
-    /* Put a new entry into a queue. */
-    void (*admit)(struct shard *shard, uint32_t slot, uint64_t hash, uint32_t blocks);
+    /* A key that is not in the cache is about to be stored: does the policy
+     * remember it? Called once a put, before anything is evicted for it. */
+    bool (*recall)(struct shard *shard, uint64_t hash, uint32_t blocks);
+    /* Put a new entry into a queue; remembered is what recall() said. */
+    void (*admit)(struct shard *shard, uint32_t slot, uint32_t blocks, bool remembered);
     /* Move the next victim to QUEUE_CANDIDATE and return it; NO_SLOT when no
      * entry is left outside that queue. */
     uint32_t (*propose)(struct shard *shard);
@@ -48,6 +51,11 @@ extern const struct evict_policy evict_lru;
 extern const struct evict_policy evict_none;
 
 const struct evict_policy *evict_policy_of(enum pmc_eviction eviction);
+
+/* For policies that keep no memory of what left. */
+bool evict_recall_nothing(struct shard *shard, uint64_t hash, uint32_t blocks);
+void evict_remember_nothing(struct shard *shard, uint32_t slot, uint64_t hash,
+                            uint32_t blocks);
 
 /* The policy's state of an empty shard. */
 void evict_format_locked(struct shard *shard);

@@ -15,6 +15,8 @@
 /* Ticks while one capacity is stored. Fewer than there are classes, so that the
  * oldest class is empty before its number comes again. */
 #define TICKS_PER_CAPACITY 30u
+/* While a pool fills, ticks are longer by this, or it would outrun its classes. */
+#define FILLING_FACTOR 4u
 /* The heat of a candidate: no class, so that any hit shows. */
 #define NOT_USED_SINCE ((uint8_t)LRU_CLASSES)
 
@@ -22,6 +24,18 @@ static uint32_t
 class_queue(uint32_t lru_class)
 {
     return QUEUE_LRU_FIRST + lru_class % LRU_CLASSES;
+}
+
+/* What the entries may take soon: a pool that is not full yet grows, and the
+ * classes must last until it is. */
+static uint64_t
+capacity_soon(const struct shard *shard)
+{
+    uint64_t limit = load_relaxed(&shard->header->limit_blocks);
+
+    if (limit == shard->header->lru_full_blocks)
+        return limit;
+    return min_u64(shard->max_blocks, limit * FILLING_FACTOR);
 }
 
 /* Advance the clock when enough was stored and the next number is free. */
@@ -32,8 +46,7 @@ tick(struct shard *shard, uint32_t blocks)
     uint32_t next = (load_relaxed(&header->lru_clock) + 1) % LRU_CLASSES;
 
     header->lru_blocks_since_tick += blocks;
-    if (header->lru_blocks_since_tick * TICKS_PER_CAPACITY <
-            load_relaxed(&header->limit_blocks) ||
+    if (header->lru_blocks_since_tick * TICKS_PER_CAPACITY < capacity_soon(shard) ||
         header->queues[class_queue(next)].entries > 0)
         return;
     header->lru_blocks_since_tick = 0;
@@ -47,11 +60,11 @@ push_as_used(struct shard *shard, uint32_t slot, uint32_t lru_class, uint32_t bl
 }
 
 static void
-lru_admit(struct shard *shard, uint32_t slot, uint64_t hash, uint32_t blocks)
+lru_admit(struct shard *shard, uint32_t slot, uint32_t blocks, bool remembered)
 {
     uint32_t now;
 
-    (void)hash;
+    (void)remembered;
     tick(shard, blocks);
     now = load_relaxed(&shard->header->lru_clock);
     store_relaxed(&slot_bucket(shard, slot)->heat[slot % BUCKET_SLOTS], (uint8_t)now);
@@ -88,6 +101,7 @@ lru_propose(struct shard *shard)
     uint32_t lru_class;
     uint32_t slot;
 
+    shard->header->lru_full_blocks = load_relaxed(&shard->header->limit_blocks);
     while ((slot = oldest_slot(shard, &lru_class)) != NO_SLOT) {
         uint32_t blocks = slot_blocks(shard, slot);
         uint32_t used = heat_of(shard, slot) % LRU_CLASSES;
@@ -117,20 +131,12 @@ lru_pardon(struct shard *shard, uint32_t slot, uint32_t blocks)
     return true;
 }
 
-static void
-lru_evicted(struct shard *shard, uint32_t slot, uint64_t hash, uint32_t blocks)
-{
-    (void)shard;
-    (void)slot;
-    (void)hash;
-    (void)blocks;
-}
-
 const struct evict_policy evict_lru = {
     .name = "lru",
     .bump = BUMP_CLOCK,
+    .recall = evict_recall_nothing,
     .admit = lru_admit,
     .propose = lru_propose,
     .pardon = lru_pardon,
-    .evicted = lru_evicted,
+    .evicted = evict_remember_nothing,
 };

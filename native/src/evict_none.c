@@ -6,9 +6,9 @@
 #include "queue.h"
 
 static void
-none_admit(struct shard *shard, uint32_t slot, uint64_t hash, uint32_t blocks)
+none_admit(struct shard *shard, uint32_t slot, uint32_t blocks, bool remembered)
 {
-    (void)hash;
+    (void)remembered;
     queue_push_locked(shard, QUEUE_MAIN, slot, blocks);
 }
 
@@ -35,20 +35,12 @@ none_pardon(struct shard *shard, uint32_t slot, uint32_t blocks)
     return false;
 }
 
-static void
-none_evicted(struct shard *shard, uint32_t slot, uint64_t hash, uint32_t blocks)
-{
-    (void)shard;
-    (void)slot;
-    (void)hash;
-    (void)blocks;
-}
-
 const struct evict_policy evict_none = {
     .name = "none",
     .bump = BUMP_COUNT,
+    .recall = evict_recall_nothing,
     .admit = none_admit,
     .propose = none_propose,
     .pardon = none_pardon,
-    .evicted = none_evicted,
+    .evicted = evict_remember_nothing,
 };

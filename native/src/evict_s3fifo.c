@@ -7,9 +7,13 @@
  * small queue was too short and makes it longer, a miss on a ghost of the main
  * queue makes it shorter; both enter the main queue.
  *
- * All amounts are blocks, so large entries weigh what they take. Ghosts are
- * fingerprints in sets of eight; their age is the amount that became ghosts
- * since, counted in units of 1/GHOST_TICKS of the capacity.
+ * All amounts are blocks, so large entries weigh what they take.
+ *
+ * A ghost is one word: fingerprint, queue, size and the tick in which it became
+ * one. Per queue, the live ghosts' blocks are added up by ticks, about
+ * GHOST_TICKS of them in the length that the queue may have; when the sum
+ * exceeds that length, the oldest tick dies. This is a FIFO, to one tick,
+ * without links, and its length is known although most of its places are not.
  */
 #include "evict.h"
 #include "hash.h"
@@ -22,13 +26,15 @@
 #define SMALL_MAX_PERCENT 90u
 #define ADAPT_FACTOR 4u
 
-#define GHOST_TICKS 1024u
-#define SMALL_GHOST_TICKS (GHOST_TICKS * 9 / 10)
-#define MAIN_GHOST_TICKS (GHOST_TICKS / 2)
+#define GHOST_TICKS 48u
+#define SMALL_GHOSTS_PERCENT 90u
+#define MAIN_GHOSTS_PERCENT 50u
 
-/* A place: fingerprint 15 | queue 1 | time 16. */
-#define GHOST_MAIN 0x10000u
-#define GHOST_TIME 0xffffu
+/* A place: fingerprint 15 | was in main 1 | tick 8 | size 8. */
+#define PLACE_FINGERPRINT 0xfffe0000u
+#define PLACE_MAIN 0x00010000u
+#define PLACE_TICK_SHIFT 8
+static_assert(GHOST_TICKS_KEPT < 256, "a tick has eight bits");
 
 static uint64_t
 capacity(const struct shard *shard)
@@ -42,29 +48,107 @@ heat_of(const struct shard *shard, uint32_t slot)
     return &slot_bucket(shard, slot)->heat[slot % BUCKET_SLOTS];
 }
 
+/* ---- the lengths of the ghost queues ---------------------------------- */
+
+/* A size in eight bits, to a sixteenth: four significant bits. */
+static uint32_t
+size_code(uint32_t blocks)
+{
+    uint32_t log;
+
+    if (blocks < 16)
+        return blocks;
+    log = 31u - (uint32_t)__builtin_clz(blocks);
+    return (log - 2) * 8 + (blocks >> (log - 3) & 7);
+}
+
+static uint32_t
+size_decoded(uint32_t code)
+{
+    if (code < 16)
+        return code;
+    return (8 | code % 8) << (code / 8 - 1);
+}
+
+static struct ghost_queue *
+ghost_queue_of(const struct shard *shard, bool from_main)
+{
+    return &shard->header->ghost_queues[from_main];
+}
+
+/* How many ticks but the last are alive. */
+static uint32_t
+ticks_alive(const struct ghost_queue *ghosts)
+{
+    uint32_t ticks = ghosts->now - ghosts->oldest;
+
+    return ticks < GHOST_TICKS_KEPT ? ticks : 0;
+}
+
+static uint32_t *
+tick_blocks(struct ghost_queue *ghosts, uint32_t tick)
+{
+    return &ghosts->tick_blocks[tick % GHOST_TICKS_KEPT];
+}
+
+static void
+forget_oldest_tick(struct ghost_queue *ghosts)
+{
+    ghosts->blocks -= min_u64(*tick_blocks(ghosts, ghosts->oldest), ghosts->blocks);
+    ghosts->oldest++;
+}
+
+/* Count a new ghost; returns its tick. */
+static uint32_t
+ghost_queue_push(const struct shard *shard, bool from_main, uint32_t blocks)
+{
+    struct ghost_queue *ghosts = ghost_queue_of(shard, from_main);
+    uint64_t limit = capacity(shard) *
+                     (from_main ? MAIN_GHOSTS_PERCENT : SMALL_GHOSTS_PERCENT) / 100;
+
+    if (*tick_blocks(ghosts, ghosts->now) >= limit / GHOST_TICKS) {
+        if (ticks_alive(ghosts) == GHOST_TICKS_KEPT - 1)
+            forget_oldest_tick(ghosts);
+        ghosts->now++;
+        *tick_blocks(ghosts, ghosts->now) = 0;
+    }
+    *tick_blocks(ghosts, ghosts->now) += blocks;
+    ghosts->blocks += blocks;
+    /* Half a tick too long is as good as half a tick too short. */
+    while (ticks_alive(ghosts) > 0 &&
+           ghosts->blocks - *tick_blocks(ghosts, ghosts->oldest) / 2 > limit)
+        forget_oldest_tick(ghosts);
+    return ghosts->now;
+}
+
+static void
+ghost_queue_remove(struct shard *shard, uint32_t place)
+{
+    struct ghost_queue *ghosts = ghost_queue_of(shard, (place & PLACE_MAIN) != 0);
+    uint32_t age = (ghosts->now - (place >> PLACE_TICK_SHIFT)) & 0xff;
+    uint32_t *tick = tick_blocks(ghosts, ghosts->now - age);
+    uint32_t blocks = (uint32_t)min_u64(size_decoded(place & 0xff), *tick);
+
+    *tick -= blocks;
+    ghosts->blocks -= min_u64(blocks, ghosts->blocks);
+}
+
 /* ---- ghosts ---------------------------------------------------------- */
 
 static uint32_t
-ghost_now(const struct shard *shard, bool from_main)
+place_age(const struct shard *shard, uint32_t place)
 {
-    uint64_t blocks =
-        from_main ? shard->header->main_ghost_clock : shard->header->small_ghost_clock;
+    const struct ghost_queue *ghosts = ghost_queue_of(shard, (place & PLACE_MAIN) != 0);
 
-    return (uint32_t)(blocks * GHOST_TICKS / capacity(shard)) & GHOST_TIME;
-}
-
-static uint32_t
-ghost_age(const struct shard *shard, uint32_t place)
-{
-    return (ghost_now(shard, (place & GHOST_MAIN) != 0) - place) & GHOST_TIME;
+    return (ghosts->now - (place >> PLACE_TICK_SHIFT)) & 0xff;
 }
 
 static bool
-ghost_is_live(const struct shard *shard, uint32_t place)
+place_is_alive(const struct shard *shard, uint32_t place)
 {
-    uint32_t window = place & GHOST_MAIN ? MAIN_GHOST_TICKS : SMALL_GHOST_TICKS;
+    const struct ghost_queue *ghosts = ghost_queue_of(shard, (place & PLACE_MAIN) != 0);
 
-    return place != 0 && ghost_age(shard, place) <= window;
+    return place != 0 && place_age(shard, place) <= ticks_alive(ghosts);
 }
 
 static struct ghost_set *
@@ -74,117 +158,115 @@ ghost_set_of(const struct shard *shard, uint64_t mixed)
 }
 
 static uint32_t
-ghost_fingerprint(uint64_t mixed)
+place_fingerprint(uint64_t mixed)
 {
-    uint32_t bits = (uint32_t)(mixed >> 49);
+    uint32_t bits = (uint32_t)(mixed >> 32) & PLACE_FINGERPRINT;
 
-    return (bits ? bits : 1) << 17;
+    return bits ? bits : PLACE_FINGERPRINT;
 }
 
-/* Find and take out the ghost of this hash; 0 when there is none. */
-static uint32_t
-ghost_take(struct shard *shard, uint64_t hash)
+/* Where the ghost of this hash is; NULL when there is none. */
+static uint32_t *
+ghost_find(const struct shard *shard, uint64_t hash)
 {
     uint64_t mixed = hash_word(hash);
-    uint32_t fingerprint = ghost_fingerprint(mixed);
     struct ghost_set *set;
 
     if (shard->header->ghost_sets == 0)
-        return 0;
+        return NULL;
     set = ghost_set_of(shard, mixed);
-    for (uint32_t way = 0; way < GHOST_WAYS; way++) {
-        uint32_t place = set->place[way];
+    for (uint32_t way = 0; way < GHOST_WAYS; way++)
+        if ((set->place[way] & PLACE_FINGERPRINT) == place_fingerprint(mixed) &&
+            place_is_alive(shard, set->place[way]))
+            return &set->place[way];
+    return NULL;
+}
 
-        if (place >> 17 == fingerprint >> 17 && ghost_is_live(shard, place)) {
-            set->place[way] = 0;
+/* Where a new ghost may go: a place that is free or dead, else the oldest. */
+static uint32_t *
+ghost_place(const struct shard *shard, uint64_t mixed)
+{
+    struct ghost_set *set = ghost_set_of(shard, mixed);
+    uint32_t *oldest = &set->place[0];
+
+    for (uint32_t way = 0; way < GHOST_WAYS; way++) {
+        uint32_t *place = &set->place[way];
+
+        if (!place_is_alive(shard, *place))
             return place;
-        }
+        if (place_age(shard, *place) > place_age(shard, *oldest))
+            oldest = place;
     }
-    return 0;
+    return oldest;
 }
 
 static void
-ghost_add(struct shard *shard, uint64_t hash, bool from_main)
+ghost_add(struct shard *shard, uint64_t hash, bool from_main, uint32_t blocks)
 {
     uint64_t mixed = hash_word(hash);
-    uint32_t oldest = 0;
-    uint32_t oldest_age = 0;
-    struct ghost_set *set;
+    uint32_t code = size_code(blocks);
+    uint32_t tick;
+    uint32_t *place;
 
     if (shard->header->ghost_sets == 0)
         return;
-    set = ghost_set_of(shard, mixed);
-    for (uint32_t way = 0; way < GHOST_WAYS; way++) {
-        uint32_t place = set->place[way];
-
-        if (!ghost_is_live(shard, place)) {
-            oldest = way;
-            break;
-        }
-        if (ghost_age(shard, place) >= oldest_age) {
-            oldest = way;
-            oldest_age = ghost_age(shard, place);
-        }
-    }
-    set->place[oldest] = ghost_fingerprint(mixed) | (from_main ? GHOST_MAIN : 0) |
-                         ghost_now(shard, from_main);
+    place = ghost_place(shard, mixed);
+    if (place_is_alive(shard, *place))
+        ghost_queue_remove(shard, *place);
+    tick = ghost_queue_push(shard, from_main, size_decoded(code));
+    *place = place_fingerprint(mixed) | (from_main ? PLACE_MAIN : 0) |
+             (tick & 0xff) << PLACE_TICK_SHIFT | code;
 }
 
 /* ---- adaptation ------------------------------------------------------ */
-
-/* How much each ghost queue holds, in blocks. */
-static void
-ghost_blocks(const struct shard *shard, uint64_t *small_out, uint64_t *main_out)
-{
-    const struct shard_header *header = shard->header;
-    uint64_t whole = capacity(shard);
-
-    *small_out = max_u64(1, min_u64(header->small_ghost_clock, whole * 9 / 10));
-    *main_out = max_u64(1, min_u64(header->main_ghost_clock, whole / 2));
-}
 
 /* The target is kept as a share, in units of 1/SHARE_UNIT, because the capacity
  * grows while the pool fills. */
 static uint64_t
 small_target(const struct shard *shard)
 {
-    return shard->header->small_share * (capacity(shard) >> 4) / (SHARE_UNIT >> 4);
+    return (shard->header->small_share * capacity(shard) + SHARE_UNIT / 2) / SHARE_UNIT;
 }
 
 static void
 adapt(struct shard *shard, bool was_main, uint32_t blocks)
 {
     struct shard_header *header = shard->header;
+    uint64_t small = max_u64(ghost_queue_of(shard, false)->blocks, 1);
+    uint64_t main = max_u64(ghost_queue_of(shard, true)->blocks, 1);
     uint64_t step = ADAPT_FACTOR * (uint64_t)blocks * SHARE_UNIT / capacity(shard);
+    uint64_t most = SHARE_UNIT / 100 * SMALL_MAX_PERCENT;
+    uint64_t least = SHARE_UNIT / 100 * SMALL_MIN_PERCENT;
     uint64_t share = header->small_share;
-    uint64_t small;
-    uint64_t main;
 
-    ghost_blocks(shard, &small, &main);
-    if (was_main) {
-        step = step * max_u64(small, main) / main;
-        share = share > step ? share - step : 0;
-    } else {
-        share += step * max_u64(small, main) / small;
-    }
-    header->small_share = max_u64(SHARE_UNIT / 100 * SMALL_MIN_PERCENT,
-                                  min_u64(share, SHARE_UNIT / 100 * SMALL_MAX_PERCENT));
+    step = min_u64(step, SHARE_UNIT) * max_u64(small, main) / (was_main ? main : small);
+    if (was_main)
+        share = share > step + least ? share - step : least;
+    else
+        share = min_u64(share + step, most);
+    header->small_share = share;
 }
 
 /* ---- the policy ------------------------------------------------------ */
 
-static void
-s3fifo_admit(struct shard *shard, uint32_t slot, uint64_t hash, uint32_t blocks)
+static bool
+s3fifo_recall(struct shard *shard, uint64_t hash, uint32_t blocks)
 {
-    uint32_t ghost = ghost_take(shard, hash);
+    uint32_t *place = ghost_find(shard, hash);
 
+    if (!place)
+        return false;
+    adapt(shard, (*place & PLACE_MAIN) != 0, blocks);
+    ghost_queue_remove(shard, *place);
+    *place = 0;
+    return true;
+}
+
+static void
+s3fifo_admit(struct shard *shard, uint32_t slot, uint32_t blocks, bool remembered)
+{
     store_relaxed(heat_of(shard, slot), 0);
-    if (ghost == 0) {
-        queue_push_locked(shard, QUEUE_SMALL, slot, blocks);
-        return;
-    }
-    adapt(shard, (ghost & GHOST_MAIN) != 0, blocks);
-    queue_push_locked(shard, QUEUE_MAIN, slot, blocks);
+    queue_push_locked(shard, remembered ? QUEUE_MAIN : QUEUE_SMALL, slot, blocks);
 }
 
 /* Make the head of a queue a candidate. */
@@ -201,54 +283,58 @@ make_candidate(struct shard *shard, uint32_t slot, uint32_t blocks, bool from_ma
     return slot;
 }
 
-/* The next step of one queue: a candidate, or NO_SLOT when its head moved on. */
+/* The first of the small queue that was not hit often enough; those before it
+ * move on. */
 static uint32_t
-step_small(struct shard *shard)
+propose_small(struct shard *shard)
 {
-    uint32_t slot = shard->header->queues[QUEUE_SMALL].head;
-    uint32_t blocks = slot_blocks(shard, slot);
+    uint32_t slot;
 
-    if (load_relaxed(heat_of(shard, slot)) < PROMOTE_HEAT)
-        return make_candidate(shard, slot, blocks, false);
-    queue_remove_locked(shard, slot, blocks);
-    store_relaxed(heat_of(shard, slot), 0);
-    queue_push_locked(shard, QUEUE_MAIN, slot, blocks);
+    while ((slot = shard->header->queues[QUEUE_SMALL].head) != NO_SLOT) {
+        uint32_t blocks = slot_blocks(shard, slot);
+
+        if (load_relaxed(heat_of(shard, slot)) < PROMOTE_HEAT)
+            return make_candidate(shard, slot, blocks, false);
+        queue_remove_locked(shard, slot, blocks);
+        store_relaxed(heat_of(shard, slot), 0);
+        queue_push_locked(shard, QUEUE_MAIN, slot, blocks);
+    }
     return NO_SLOT;
 }
 
+/* The first of the main queue without heat; those before it lose one unit and
+ * go to the end. Readers may heat them up again: patience has an end. */
 static uint32_t
-step_main(struct shard *shard)
+propose_main(struct shard *shard)
 {
-    uint32_t slot = shard->header->queues[QUEUE_MAIN].head;
-    uint32_t blocks = slot_blocks(shard, slot);
-    uint8_t heat = load_relaxed(heat_of(shard, slot));
+    uint64_t patience = shard->header->queues[QUEUE_MAIN].entries * (HEAT_MAX + 1ull);
+    uint32_t slot;
 
-    if (heat == 0)
-        return make_candidate(shard, slot, blocks, true);
-    queue_remove_locked(shard, slot, blocks);
-    store_relaxed(heat_of(shard, slot), (uint8_t)(min_u64(heat, HEAT_MAX) - 1));
-    queue_push_locked(shard, QUEUE_MAIN, slot, blocks);
+    while ((slot = shard->header->queues[QUEUE_MAIN].head) != NO_SLOT) {
+        uint32_t blocks = slot_blocks(shard, slot);
+        uint64_t heat = load_relaxed(heat_of(shard, slot));
+
+        if (heat == 0 || patience-- == 0)
+            return make_candidate(shard, slot, blocks, true);
+        queue_remove_locked(shard, slot, blocks);
+        store_relaxed(heat_of(shard, slot), (uint8_t)(min_u64(heat, HEAT_MAX) - 1));
+        queue_push_locked(shard, QUEUE_MAIN, slot, blocks);
+    }
     return NO_SLOT;
 }
 
-/* Every step evicts, promotes, or takes one unit of heat: it ends. */
 static uint32_t
 s3fifo_propose(struct shard *shard)
 {
     const struct queue *small = &shard->header->queues[QUEUE_SMALL];
     const struct queue *main = &shard->header->queues[QUEUE_MAIN];
-    uint64_t patience = 4 * ((uint64_t)small->entries + main->entries) + 1;
     uint32_t slot = NO_SLOT;
 
-    while (slot == NO_SLOT && patience-- > 0 &&
-           (small->head != NO_SLOT || main->head != NO_SLOT)) {
-        bool from_small =
-            main->head == NO_SLOT ||
-            (small->head != NO_SLOT && small->blocks > small_target(shard));
-
-        slot = from_small ? step_small(shard) : step_main(shard);
-    }
-    return slot;
+    if (main->head == NO_SLOT || small->blocks > small_target(shard))
+        slot = propose_small(shard);
+    if (slot == NO_SLOT)
+        slot = propose_main(shard);
+    return slot == NO_SLOT ? propose_small(shard) : slot;
 }
 
 static bool
@@ -269,16 +355,13 @@ s3fifo_evicted(struct shard *shard, uint32_t slot, uint64_t hash, uint32_t block
     bool from_main =
         (state & STATE_FROM_MAIN) != 0 || (state & STATE_QUEUE) == QUEUE_MAIN;
 
-    if (from_main)
-        shard->header->main_ghost_clock += blocks;
-    else
-        shard->header->small_ghost_clock += blocks;
-    ghost_add(shard, hash, from_main);
+    ghost_add(shard, hash, from_main, blocks);
 }
 
 const struct evict_policy evict_s3fifo = {
     .name = "s3fifo",
     .bump = BUMP_COUNT,
+    .recall = s3fifo_recall,
     .admit = s3fifo_admit,
     .propose = s3fifo_propose,
     .pardon = s3fifo_pardon,

@@ -16,10 +16,11 @@ static uint32_t
 next_bucket(struct shard *shard)
 {
     struct shard_header *header = shard->header;
-    uint32_t count = load_relaxed(&header->bucket_count);
+    uint32_t count =
+        (uint32_t)min_u64(load_relaxed(&header->bucket_count), shard->max_buckets);
     uint32_t turn = header->sweep_bucket++;
 
-    if (turn >= count + header->overflow_used) {
+    if (turn >= count + min_u64(header->overflow_used, shard->max_overflow)) {
         header->sweep_bucket = 1;
         turn = 0;
     }

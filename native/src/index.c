@@ -16,7 +16,9 @@
 static uint32_t
 primary_of(const struct shard *shard, uint64_t hash)
 {
-    return index_bucket_of(hash, load_relaxed(&shard->header->bucket_count));
+    uint32_t count = load_relaxed(&shard->header->bucket_count);
+
+    return index_bucket_of(hash, (uint32_t)min_u64(count, shard->max_buckets));
 }
 
 uint32_t
@@ -62,7 +64,8 @@ index_hash_at(const struct shard *shard, uint32_t offset)
 RACES_BY_DESIGN bool
 index_entry_is_sound(const struct shard *shard, uint32_t offset, uint8_t check)
 {
-    uint32_t limit = load_relaxed(&shard->header->limit_blocks);
+    uint32_t limit = (uint32_t)min_u64(load_relaxed(&shard->header->limit_blocks),
+                                       shard->max_blocks);
     uint64_t blocks;
 
     if (offset >= limit || limit - offset < 2 || !extent_is_entry(shard, offset))
@@ -78,7 +81,8 @@ key_equals(const struct shard *shard, uint32_t offset, const void *key, size_t k
 {
     struct entry_head *head = entry_at(shard, offset);
 
-    return head->key_size == key_size && memcmp(entry_key(head), key, key_size) == 0;
+    return head->key_size == key_size &&
+           (key_size == 0 || memcmp(entry_key(head), key, key_size) == 0);
 }
 
 uint32_t
@@ -162,8 +166,8 @@ write_tag(struct bucket *bucket, uint32_t way, uint16_t tag)
     store_relaxed(&bucket->tags[way / 4], word | (uint64_t)tag << shift);
 }
 
-static void
-write_slot(struct shard *shard, uint32_t slot, const struct slot_content *content)
+void
+index_write_slot(struct shard *shard, uint32_t slot, const struct slot_content *content)
 {
     struct bucket *bucket = slot_bucket(shard, slot);
     uint32_t way = slot % BUCKET_SLOTS;
@@ -187,13 +191,15 @@ index_clear_slot(struct shard *shard, uint32_t slot)
 }
 
 static void
-intend(struct shard *shard, const struct bucket *primary, uint32_t slot)
+intend(struct shard *shard, const struct bucket *primary, uint32_t slot,
+       enum intent_kind kind)
 {
     struct shard_header *header = shard->header;
 
+    header->intent_old = index_read_slot(shard, slot);
     store_relaxed(&header->intent_slot, slot);
     store_relaxed(&header->intent_bucket, (uint32_t)(primary - shard->buckets));
-    store_release(&header->intent_kind, (uint32_t)INTENT_SLOT);
+    store_release(&header->intent_kind, (uint32_t)kind);
     atomic_signal_fence(memory_order_seq_cst);
 }
 
@@ -221,6 +227,8 @@ change_end(struct shard *shard, uint64_t hash, struct bucket *primary)
     _Atomic uint64_t *version = index_version(shard, hash);
 
     index_write_end(primary);
+    if (MUTANT("same-version"))
+        store_relaxed(version, load_relaxed(version) - 2);
     store_release(version, (load_relaxed(version) | 1) + 1);
 }
 
@@ -259,10 +267,10 @@ index_update_locked(struct shard *shard, uint64_t hash, uint32_t slot,
 {
     struct bucket *primary = primary_bucket(shard, hash);
 
-    intend(shard, primary, slot);
+    intend(shard, primary, slot, INTENT_UPDATE);
     STEP("update.begin");
     change_begin(shard, hash, primary);
-    write_slot(shard, slot, content);
+    index_write_slot(shard, slot, content);
     STEP("update.written");
     change_end(shard, hash, primary);
     STEP("update.end");
@@ -334,7 +342,7 @@ index_remove_locked(struct shard *shard, uint64_t hash, uint32_t slot)
         index_clear_slot(shard, slot);
         return;
     }
-    intend(shard, primary, slot);
+    intend(shard, primary, slot, INTENT_SLOT);
     STEP("remove.begin");
     change_begin(shard, hash, primary);
     index_clear_slot(shard, slot);
@@ -403,9 +411,9 @@ index_insert_locked(struct shard *shard, uint64_t hash,
     change_begin(shard, hash, primary);
     slot = free_slot_in_chain(shard, number);
     if (slot != NO_SLOT) {
-        intend(shard, primary, slot);
+        intend(shard, primary, slot, INTENT_SLOT);
         STEP("insert.begin");
-        write_slot(shard, slot, content);
+        index_write_slot(shard, slot, content);
         STEP("insert.written");
     }
     change_end(shard, hash, primary);
@@ -427,7 +435,7 @@ copy_slot(struct shard *shard, uint32_t from, uint32_t to)
 {
     struct slot_content content = index_read_slot(shard, from);
 
-    write_slot(shard, to, &content);
+    index_write_slot(shard, to, &content);
 }
 
 /* Copy what belongs to the new bucket. False: no overflow bucket was left, and

@@ -15,15 +15,6 @@
 /* Chains longer than this are damage. */
 #define CHAIN_MAX 64
 
-struct slot_content {
-    uint32_t offset;
-    uint64_t deadline; /* milliseconds; 0: none */
-    uint16_t tag;
-    uint8_t heat;
-    uint8_t state;
-    uint8_t check;
-};
-
 static inline uint16_t
 index_tag(uint64_t hash)
 {
@@ -122,8 +113,11 @@ unsigned index_wants(const struct shard *shard);
 
 /* Recovery: is there an entry in this slot that belongs to this bucket? */
 bool index_belongs(const struct shard *shard, uint32_t primary, uint32_t offset);
-/* Recovery: clear one slot, with its primary bucket odd or the shard private. */
+/* Recovery: clear one slot, or write it whole, with its primary bucket odd or the
+ * shard private. */
 void index_clear_slot(struct shard *shard, uint32_t slot);
+void index_write_slot(struct shard *shard, uint32_t slot,
+                      const struct slot_content *content);
 
 /* Any slot of the chain that this hash leads to, for when it must give way. */
 uint32_t index_any_in_chain(const struct shard *shard, uint64_t hash);

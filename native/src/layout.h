@@ -86,11 +86,34 @@ struct queue {
     uint64_t blocks;
 };
 
+#define GHOST_TICKS_KEPT 128u
+
+/* How much became ghosts when, by ticks: the order of a FIFO without its links. */
+struct ghost_queue {
+    uint64_t blocks; /* of all ghosts that are alive */
+    uint32_t now;    /* number of the last tick */
+    uint32_t oldest; /* number of the first tick that is alive */
+    uint32_t tick_blocks[GHOST_TICKS_KEPT];
+};
+
 /* What a dying writer may have left half done. */
 enum intent_kind {
     INTENT_NONE = 0,
-    INTENT_SLOT = 1, /* intent_slot's words are torn if intent_bucket is odd */
+    INTENT_SLOT = 1,   /* intent_slot's words are torn if intent_bucket is odd */
+    INTENT_UPDATE = 2, /* ... and intent_old is what they were */
 };
+
+/* The words of a slot, gathered. */
+struct slot_content {
+    uint64_t deadline; /* milliseconds; 0: none */
+    uint32_t offset;
+    uint16_t tag;
+    uint8_t heat;
+    uint8_t state;
+    uint8_t check;
+    uint8_t reserved[7];
+};
+static_assert(sizeof(struct slot_content) == 24, "no padding");
 
 struct shard_header {
     /* line 0: the lock alone */
@@ -108,8 +131,9 @@ struct shard_header {
     _Atomic uint32_t intent_kind;
     _Atomic uint32_t intent_slot;
     _Atomic uint32_t intent_bucket; /* the primary bucket of intent_slot */
-    _Atomic uint64_t generation;    /* the last one given */
-    _Atomic uint64_t epoch;         /* raised by every recovery */
+    struct slot_content intent_old;
+    _Atomic uint64_t generation; /* the last one given */
+    _Atomic uint64_t epoch;      /* raised by every recovery */
 
     uint32_t bucket_limit;  /* primary buckets that are allocated */
     uint32_t overflow_used; /* overflow buckets ever taken */
@@ -134,10 +158,10 @@ struct shard_header {
     _Atomic uint64_t damaged;
 
     /* policy state; see evict_*.c */
-    uint64_t small_share;       /* of the capacity, in 1/SHARE_UNIT */
-    uint64_t small_ghost_clock; /* blocks that entered each ghost so far */
-    uint64_t main_ghost_clock;
+    uint64_t small_share; /* of the capacity, in 1/SHARE_UNIT */
     uint64_t lru_blocks_since_tick;
+    uint64_t lru_full_blocks;           /* limit_blocks when a victim was last wanted */
+    struct ghost_queue ghost_queues[2]; /* of the small queue; of the main queue */
 
     uint64_t bin_map[BIN_WORDS]; /* which bins hold a hole */
     uint32_t bin_head[BIN_COUNT];
@@ -170,8 +194,8 @@ static_assert(LEASE_SETS * LEASE_WAYS * sizeof(struct lease_place) == PAGE_BYTES
 
 /* ---- index: ghosts ----------------------------------------------------- */
 
-/* One evicted key: fingerprint, which queue it left, and when, in units of
- * 1/GHOST_TICKS of the capacity. 0 is a free place. */
+/* Evicted keys: fingerprint 15 bits | was in the main queue 1 | tick 8 |
+ * size 8. 0 is a free place. */
 struct ghost_set {
     uint32_t place[GHOST_WAYS];
 };
@@ -338,13 +362,16 @@ slot_tag(const struct bucket *bucket, uint32_t way)
     return (uint16_t)(load_relaxed(&bucket->tags[way / 4]) >> (way % 4 * 16));
 }
 
-/* The blocks of the live entry in a slot, from its head. */
+/* The blocks of the live entry in a slot, from its head; 0 when the slot points
+ * outside of the heap. */
 static inline uint32_t
 slot_blocks(const struct shard *shard, uint32_t slot)
 {
     const struct bucket *bucket = slot_bucket(shard, slot);
     uint32_t offset = load_relaxed(&bucket->offset[slot % BUCKET_SLOTS]);
 
+    if (UNLIKELY(offset >= load_relaxed(&shard->header->limit_blocks)))
+        return 0;
     return (uint32_t)extent_blocks(shard, offset);
 }
 

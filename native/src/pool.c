@@ -30,6 +30,8 @@
 #define REFUSED_FOR_MS 1000u
 #define DRAM_DIRECTORY "/dev/shm"
 #define NEW_SUFFIX ".new"
+/* What suffixes leave of the 255 bytes that a file's name may have. */
+#define NAME_MAX_BYTES 240u
 
 /* Zeroed by the kernel in every child (MADV_WIPEONFORK), however it was made. */
 enum fork_state { FORK_CHILD = 0, FORK_ATTACHING = 1, FORK_ATTACHED = 2 };
@@ -387,7 +389,7 @@ open_directory(struct pool *pool, const char *path, struct pmc_error *error_out)
     char *directory;
     struct stat about;
 
-    if (*name == '\0' || strlen(name) + sizeof ".index.new" > sizeof pool->heap_name)
+    if (*name == '\0' || strlen(name) > NAME_MAX_BYTES)
         return pool_fail(error_out, PMC_EINVAL, 0,
                          "%s does not end in a usable file name", path);
     directory = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
@@ -527,9 +529,12 @@ enter_gate(struct pool *pool, struct pmc_error *error_out)
 {
     for (;;) {
         enum pmc_status status;
-        int fd = openat(pool->directory_fd, pool->lock_name,
-                        O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+        int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+        int fd = openat(pool->directory_fd, pool->lock_name, flags | O_EXCL, 0600);
 
+        pool->made_lock_file = fd >= 0;
+        if (fd < 0 && errno == EEXIST)
+            fd = openat(pool->directory_fd, pool->lock_name, flags, 0600);
         if (fd < 0)
             return fail_open(error_out, pool->directory_fd, pool->lock_name);
         status = check_owner(fd, pool->lock_name, error_out);
@@ -1002,8 +1007,12 @@ static void
 release(struct pool *pool)
 {
     close_files(pool);
-    if (pool->lock_fd >= 0)
+    if (pool->lock_fd >= 0) {
+        /* A child forked a moment ago may share this description: closing it here
+         * would leave the gate closed for as long as that child lives. */
+        byte_lock(pool->lock_fd, F_UNLCK, GATE_BYTE);
         close(pool->lock_fd);
+    }
     if (pool->directory_fd >= 0)
         close(pool->directory_fd);
     if (pool->index_directory_fd >= 0)
@@ -1018,8 +1027,8 @@ pool_abandon(struct pool *pool)
     if (pool->named && pool->lock_fd >= 0 && nobody_attached(pool->lock_fd)) {
         if (pool->origin == POOL_CREATED && pool->index_fd >= 0)
             remove_pool_files(pool);
-        if (faccessat(pool->directory_fd, pool->heap_name, F_OK, AT_SYMLINK_NOFOLLOW) !=
-            0)
+        if (pool->made_lock_file || faccessat(pool->directory_fd, pool->heap_name, F_OK,
+                                              AT_SYMLINK_NOFOLLOW) != 0)
             unlinkat(pool->directory_fd, pool->lock_name, 0);
     }
     release(pool);

@@ -46,6 +46,7 @@ struct pool {
     char index_name[256];
     char lock_name[256];
     bool named;
+    bool made_lock_file;
     bool published;
     struct pool *next_in_process;
 };

@@ -27,16 +27,24 @@ queue_of(const struct shard *shard, uint32_t slot)
            STATE_QUEUE;
 }
 
+/* Links are bytes of the pool: one that leads to no slot ends the queue. */
+static inline uint32_t
+queue_link(const struct shard *shard, uint32_t slot)
+{
+    return slot / BUCKET_SLOTS < shard->max_buckets + shard->max_overflow ? slot
+                                                                          : NO_SLOT;
+}
+
 static inline uint32_t
 queue_next(const struct shard *shard, uint32_t slot)
 {
-    return slot_bucket(shard, slot)->next[slot % BUCKET_SLOTS];
+    return queue_link(shard, slot_bucket(shard, slot)->next[slot % BUCKET_SLOTS]);
 }
 
 static inline uint32_t
 queue_previous(const struct shard *shard, uint32_t slot)
 {
-    return slot_bucket(shard, slot)->previous[slot % BUCKET_SLOTS];
+    return queue_link(shard, slot_bucket(shard, slot)->previous[slot % BUCKET_SLOTS]);
 }
 
 #endif

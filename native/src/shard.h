@@ -103,6 +103,8 @@ struct write_request {
     uint8_t condition;
     uint8_t tag;
     bool no_growth;          /* make do with what memory there is */
+    bool recalled;           /* evict_policy.recall() has been called: it said */
+    bool remembered;         /* this */
     struct victims *victims; /* NULL: nobody wants to know */
 };
 
@@ -145,6 +147,10 @@ enum pmc_status shard_take_room_locked(struct shard *shard, uint32_t blocks,
                                        const struct write_request *request,
                                        uint32_t *offset_out);
 
+/* The first candidate in the policy's order, after those used since they were
+ * proposed have been put back. NO_SLOT: the shard is empty. */
+uint32_t shard_victim_locked(struct shard *shard);
+
 /* ---- shard_recover.c ---- */
 
 /* Make everything but the index anew; drop what makes no sense. Idempotent:
@@ -154,7 +160,8 @@ void shard_recover_locked(struct shard *shard);
 /* ---- shard_keys.c ---- */
 
 /* The keys with this prefix of bucket number *bucket of the geometry that had
- * bucket_count buckets. PMC_OK, or PMC_DROPPED when buffer is too small. */
+ * bucket_count buckets. PMC_OK, PMC_DROPPED when buffer is too small, or
+ * PMC_ETIMEDOUT when writers leave no moment to look. */
 enum pmc_status shard_keys(struct shard *shard, uint32_t bucket, uint32_t bucket_count,
                            const void *prefix, size_t prefix_size, uint64_t now_ms,
                            uint8_t *buffer, size_t capacity, size_t *used_out);

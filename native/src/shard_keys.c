@@ -50,7 +50,8 @@ append_key(const struct shard *shard, uint32_t offset, struct key_walk *walk)
         return VISIT_FULL;
     copy_racing(record + sizeof key_size, entry_at(shard, offset) + 1, key_size);
     if (key_size < walk->prefix_size ||
-        memcmp(record + sizeof key_size, walk->prefix, walk->prefix_size) != 0)
+        (walk->prefix_size &&
+         memcmp(record + sizeof key_size, walk->prefix, walk->prefix_size) != 0))
         return VISIT_DONE;
     memcpy(record, &key_size, sizeof key_size);
     walk->used += sizeof key_size + key_size;
@@ -117,26 +118,27 @@ shard_keys(struct shard *shard, uint32_t bucket, uint32_t bucket_count,
            const void *prefix, size_t prefix_size, uint64_t now_ms, uint8_t *buffer,
            size_t capacity, size_t *used_out)
 {
-    for (int try = 0; try < TRIES; try++) {
+    for (int try = 0;; try++) {
         struct key_walk walk = {.prefix = prefix,
                                 .prefix_size = prefix_size,
                                 .now_ms = now_ms,
                                 .buffer = buffer,
                                 .capacity = capacity};
 
-        switch (visit_family(shard, bucket, bucket_count, &walk)) {
-        case VISIT_DONE:
+        /* Where writers never pause, the lock makes them; a dead one is buried. */
+        bool locked = try >= TRIES && shard_lock(shard, false) == PMC_OK;
+        enum visit visit = visit_family(shard, bucket, bucket_count, &walk);
+
+        if (locked)
+            shard_unlock(shard);
+        if (visit == VISIT_DONE) {
             *used_out = walk.used;
             return PMC_OK;
-        case VISIT_FULL:
-            return PMC_DROPPED;
-        case VISIT_BUSY:
-            /* Wait for the writer, or bury it. */
-            if (shard_lock(shard, false) == PMC_OK)
-                shard_unlock(shard);
-            break;
         }
+        if (visit == VISIT_FULL)
+            return PMC_DROPPED;
+        if (try >= TRIES)
+            return PMC_ETIMEDOUT;
+        cpu_relax();
     }
-    *used_out = 0;
-    return PMC_OK;
 }

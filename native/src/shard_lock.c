@@ -185,7 +185,7 @@ shard_grow_index(struct shard *shard)
     if (status != PMC_OK)
         return status;
     wants = index_wants(shard);
-    sets = shard->header->ghost_sets * 2;
+    sets = shard->header->ghost_sets ? shard->header->ghost_sets * 2 : 1;
     shard_unlock(shard);
     if (status == PMC_OK && wants & INDEX_WANTS_BUCKETS)
         status = grow_buckets(shard);
@@ -241,9 +241,15 @@ mark_unverified(struct shard *shard, struct bucket *bucket)
 void
 shard_adopt(struct shard *shard)
 {
-    const struct shard_header *header = shard->header;
-    uint32_t count = load_relaxed(&header->bucket_count);
+    struct shard_header *header = shard->header;
+    uint64_t recoveries = load_relaxed(&header->recoveries);
+    uint32_t count;
 
+    /* The bytes of an index that lay in a file are input, like any other. */
+    store_relaxed(&header->lock, 0);
+    shard_recover_locked(shard);
+    store_relaxed(&header->recoveries, recoveries);
+    count = load_relaxed(&header->bucket_count);
     for (uint32_t number = 0; number < count; number++)
         mark_unverified(shard, &shard->buckets[number]);
     for (uint32_t number = 0; number < header->overflow_used; number++)

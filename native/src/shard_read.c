@@ -45,7 +45,7 @@ copy_racing(void *to, const void *from, size_t size)
 RACES_BY_DESIGN static bool
 equal_racing(const void *a, const void *b, size_t size)
 {
-    return memcmp(a, b, size) == 0;
+    return size == 0 || memcmp(a, b, size) == 0; /* NULL may be the empty key */
 }
 
 static bool
@@ -81,7 +81,8 @@ entry_matches(const struct shard *shard, uint32_t offset,
               const struct read_request *request, struct entry_head *head_out)
 {
     uint64_t end_bytes =
-        (uint64_t)load_relaxed(&shard->header->limit_blocks) * BLOCK_BYTES;
+        min_u64(load_relaxed(&shard->header->limit_blocks), shard->max_blocks) *
+        BLOCK_BYTES;
     uint64_t start = (uint64_t)offset * BLOCK_BYTES;
     const struct entry_head *shared;
 

@@ -114,23 +114,29 @@ mend_geometry(struct shard *shard)
         store_relaxed(&header->limit_blocks, shard->max_blocks);
     if (header->ghost_sets > shard->ghost_sets)
         header->ghost_sets = 0;
+    if ((header->ghost_sets & (header->ghost_sets - 1)) != 0)
+        header->ghost_sets = 0;
 }
 
-/* The slot that was being written is torn if its bucket is still odd. If not,
- * it is whole, and readers may be busy with it. */
+/* The slot that was being written is torn if its bucket is still odd: then an
+ * update is taken back, whose old extent is not free yet, and anything else is
+ * cleared. If not, the slot is whole, and readers may be busy with it. */
 static void
-drop_torn_slot(struct shard *shard)
+mend_torn_slot(struct shard *shard)
 {
     const struct shard_header *header = shard->header;
+    uint32_t kind = load_relaxed(&header->intent_kind);
     uint32_t slot = load_relaxed(&header->intent_slot);
     uint32_t primary = load_relaxed(&header->intent_bucket);
     uint64_t slots =
         ((uint64_t)shard->max_buckets + shard->max_overflow) * BUCKET_SLOTS;
 
-    if (load_relaxed(&header->intent_kind) != INTENT_SLOT || slot >= slots ||
-        primary >= shard->max_buckets || MUTANT("keep-torn-slot"))
+    if (kind == INTENT_NONE || slot >= slots || primary >= shard->max_buckets ||
+        !(load_relaxed(&shard->buckets[primary].seq) & 1) || MUTANT("keep-torn-slot"))
         return;
-    if (load_relaxed(&shard->buckets[primary].seq) & 1)
+    if (kind == INTENT_UPDATE)
+        index_write_slot(shard, slot, &header->intent_old);
+    else
         index_clear_slot(shard, slot);
 }
 
@@ -153,6 +159,7 @@ mend_slot(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
         return;
     }
     if (!index_belongs(shard, primary, content.offset) ||
+        index_tag(index_hash_at(shard, content.offset)) != content.tag ||
         map_test(mending->map, content.offset)) {
         drop_slot(shard, primary, slot);
         return;
@@ -222,18 +229,16 @@ struct order {
     uint8_t *queues;
     size_t count;
     size_t capacity;
-    struct start_map *seen; /* one bit a slot */
+    struct start_map *waiting; /* one bit a slot: in use and not yet in order */
 };
 
 static bool
-order_add(const struct shard *shard, struct order *order, uint32_t number,
-          uint32_t slot)
+order_add(struct order *order, uint32_t number, uint32_t slot)
 {
-    if (slot >= order->seen->blocks || map_test(order->seen, slot) ||
-        order->count == order->capacity ||
-        slot_tag(slot_bucket(shard, slot), slot % BUCKET_SLOTS) == 0)
+    if (slot >= order->waiting->blocks || !map_test(order->waiting, slot) ||
+        order->count == order->capacity)
         return false;
-    map_set(order->seen, slot, true);
+    map_set(order->waiting, slot, false);
     order->slots[order->count] = slot;
     order->queues[order->count++] = (uint8_t)number;
     return true;
@@ -249,8 +254,17 @@ add_leftover(struct shard *shard, uint32_t primary, uint32_t slot, void *context
 {
     const struct leftovers *leftovers = context;
 
+    (void)shard;
     (void)primary;
-    order_add(shard, leftovers->order, leftovers->fallback, slot);
+    order_add(leftovers->order, leftovers->fallback, slot);
+}
+
+static void
+let_wait(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
+{
+    (void)shard;
+    (void)primary;
+    map_set(context, slot, true);
 }
 
 /* Read the queues from their heads while the links make sense. */
@@ -260,7 +274,7 @@ read_order(struct shard *shard, struct order *order)
     for (uint32_t number = 1; number < QUEUES; number++) {
         uint32_t slot = shard->header->queues[number].head;
 
-        while (slot != NO_SLOT && order_add(shard, order, number, slot) &&
+        while (slot != NO_SLOT && order_add(order, number, slot) &&
                queue_of(shard, slot) == number)
             slot = queue_next(shard, slot);
     }
@@ -283,6 +297,7 @@ rebuild_queues(struct shard *shard, struct order *order)
         .order = order,
         .fallback = shard->policy->bump == BUMP_CLOCK ? QUEUE_LRU_FIRST : QUEUE_MAIN};
 
+    visit_all(shard, let_wait, order->waiting);
     read_order(shard, order);
     visit_all(shard, add_leftover, &leftovers);
     visit_all(shard, clear_queue_state, NULL);
@@ -320,6 +335,25 @@ recount(struct shard *shard)
     visit_all(shard, count_slot, NULL);
 }
 
+/* Take empty buckets out of a chain: readers standing on one must look again, so
+ * the primary bucket is odd until recovery ends. */
+static void
+skip_empty(struct shard *shard, uint32_t primary, uint32_t at)
+{
+    for (int hops = 0; hops < CHAIN_MAX; hops++) {
+        uint32_t next = index_chain_next(shard, &shard->buckets[at]);
+        const struct bucket *bucket;
+
+        if (next == NO_BUCKET)
+            return;
+        bucket = &shard->buckets[next];
+        if (load_relaxed(&bucket->tags[0]) != 0 || load_relaxed(&bucket->tags[1]) != 0)
+            return;
+        index_write_begin(&shard->buckets[primary]);
+        store_relaxed(&shard->buckets[at].overflow, index_chain_next(shard, bucket));
+    }
+}
+
 /* Overflow buckets that no chain reaches are free. */
 static void
 rebuild_overflow(struct shard *shard, struct start_map *seen)
@@ -333,11 +367,12 @@ rebuild_overflow(struct shard *shard, struct start_map *seen)
         int hops = 0;
 
         for (;;) {
-            uint32_t next = index_chain_next(shard, &shard->buckets[at]);
+            uint32_t next;
 
-            if (next == NO_BUCKET)
-                break;
-            if (map_test(seen, next) || ++hops >= CHAIN_MAX) {
+            skip_empty(shard, number, at);
+            next = index_chain_next(shard, &shard->buckets[at]);
+            /* A link that leads nowhere now must not come to lead somewhere. */
+            if (next == NO_BUCKET || map_test(seen, next) || ++hops >= CHAIN_MAX) {
                 store_relaxed(&shard->buckets[at].overflow, NO_BUCKET);
                 break;
             }
@@ -397,7 +432,7 @@ scratch_make(const struct shard *shard, struct scratch *scratch)
     scratch->order = (struct order){.slots = calloc(capacity, sizeof(uint32_t)),
                                     .queues = calloc(capacity, 1),
                                     .capacity = capacity,
-                                    .seen = &scratch->seen};
+                                    .waiting = &scratch->seen};
     return scratch->starts.words && scratch->seen.words && scratch->order.slots &&
            scratch->order.queues;
 }
@@ -441,7 +476,7 @@ shard_recover_locked(struct shard *shard)
         return;
     STEP("recover.begin");
     mend_geometry(shard);
-    drop_torn_slot(shard);
+    mend_torn_slot(shard);
     if (scratch_make(shard, &scratch))
         rebuild(shard, &scratch);
     else

@@ -85,9 +85,8 @@ evict_slot(struct shard *shard, uint32_t slot, const struct write_request *reque
 
 /* ---- candidates ------------------------------------------------------ */
 
-/* The first candidate, after those used since have been put back. */
-static uint32_t
-first_candidate(struct shard *shard)
+uint32_t
+shard_victim_locked(struct shard *shard)
 {
     for (;;) {
         uint32_t slot = shard->header->queues[QUEUE_CANDIDATE].head;
@@ -129,7 +128,7 @@ evict_tightest(struct shard *shard, uint32_t blocks,
 {
     uint32_t best = NO_SLOT;
     uint32_t best_hole = UINT32_MAX;
-    uint32_t slot = first_candidate(shard);
+    uint32_t slot = shard_victim_locked(shard);
 
     for (uint32_t seen = 0; slot != NO_SLOT && seen < look_ahead(blocks); seen++) {
         uint32_t start;
@@ -155,7 +154,7 @@ evict_tightest(struct shard *shard, uint32_t blocks,
 static enum pmc_status
 evict_in_order(struct shard *shard, const struct write_request *request)
 {
-    uint32_t slot = first_candidate(shard);
+    uint32_t slot = shard_victim_locked(shard);
 
     return slot == NO_SLOT ? PMC_DROPPED : evict_slot(shard, slot, request);
 }
@@ -224,7 +223,7 @@ static enum pmc_status
 find_window(struct shard *shard, uint32_t need, struct window *window_out)
 {
     uint32_t hole = alloc_large_hole(shard);
-    uint32_t slot = first_candidate(shard);
+    uint32_t slot = shard_victim_locked(shard);
     uint32_t least = need + 1; /* moving more than is stored is never worth it */
     bool found = false;
     bool damaged = false;
@@ -309,6 +308,61 @@ empty_window(struct shard *shard, const struct window *window,
     return PMC_OK;
 }
 
+/* Where a run of whole extents of at least need blocks begins that holds the
+ * extent at offset, or ends with the heap. */
+static uint32_t
+run_around(const struct shard *shard, uint32_t offset, uint32_t need, bool *damaged_out)
+{
+    uint32_t limit = load_relaxed(&shard->header->limit_blocks);
+
+    while (limit - offset < need && alloc_before(shard, offset, &offset, damaged_out))
+        ;
+    return offset;
+}
+
+/* Evict all neighbours from the first candidate on. For an entry as large as very
+ * many others: going by their order, most of the shard would go before a run of
+ * them has. */
+static enum pmc_status
+clear_run(struct shard *shard, uint32_t need, const struct write_request *request)
+{
+    uint32_t slot = shard_victim_locked(shard);
+    uint32_t start;
+    uint32_t at;
+    bool damaged = false;
+
+    if (slot == NO_SLOT)
+        return PMC_DROPPED;
+    if (!slot_is_sound(shard, slot))
+        return PMC_EDAMAGED;
+    start = run_around(shard, slot_offset(shard, slot), need, &damaged);
+    for (at = start; !damaged && at - start < need;) {
+        uint32_t blocks = (uint32_t)extent_blocks(shard, at);
+        uint64_t hash;
+
+        if (extent_is_entry(shard, at)) {
+            enum pmc_status status;
+
+            slot = slot_at(shard, at, &hash);
+            status = slot == NO_SLOT ? PMC_EDAMAGED : evict_slot(shard, slot, request);
+            if (status != PMC_OK)
+                return status;
+        }
+        at += blocks; /* as in empty_window() */
+    }
+    return damaged ? PMC_EDAMAGED : PMC_OK;
+}
+
+/* Has an entry of this size too many neighbours for a window? */
+static bool
+outweighs_windows(const struct shard *shard, uint32_t blocks)
+{
+    const struct shard_header *header = shard->header;
+
+    return load_relaxed(&header->entries) * blocks >
+           load_relaxed(&header->used_blocks) * WINDOW_MEMBERS;
+}
+
 /* ---- the whole ------------------------------------------------------- */
 
 static uint64_t
@@ -333,6 +387,8 @@ make_room(struct shard *shard, uint32_t blocks, int window_tries,
     } else {
         wanted += blocks;
     }
+    if (outweighs_windows(shard, blocks))
+        return clear_run(shard, blocks, request);
     if (shard->header->free_blocks >= wanted && window_tries < WINDOW_TRIES) {
         status = find_window(shard, blocks, &window);
         if (status == PMC_OK)
@@ -381,6 +437,12 @@ shard_take_room_locked(struct shard *shard, uint32_t blocks,
         if (load_relaxed(&shard->header->limit_blocks) < shard->max_blocks &&
             !request->no_growth && !pool_growth_refused(shard->pool))
             return SHARD_GROW_HEAP;
+        /* The file system gave too little: evicting all would not help. */
+        if (blocks > load_relaxed(&shard->header->limit_blocks))
+            return evicts ? PMC_DROPPED : PMC_EFULL;
+        if (blocks <= LARGE_BLOCKS &&
+            load_relaxed(&shard->header->evict) - evicted_before > EVICTIONS_MAX)
+            return PMC_DROPPED;
         if (evicts)
             status = make_room(shard, blocks, tries++, request);
         else
@@ -389,8 +451,5 @@ shard_take_room_locked(struct shard *shard, uint32_t blocks,
             return PMC_EFULL;
         if (status != PMC_OK)
             return status;
-        if (blocks <= LARGE_BLOCKS &&
-            load_relaxed(&shard->header->evict) - evicted_before > EVICTIONS_MAX)
-            return PMC_DROPPED;
     }
 }

@@ -143,8 +143,7 @@ condition_holds(const struct shard *shard, const struct write_request *request)
                entry_at(shard, index_read_slot(shard, slot).offset)->generation ==
                    request->generation;
     case PMC_IF_VERSION:
-        return load_relaxed(index_version(shard, request->hash)) ==
-               request->generation;
+        return load_relaxed(index_version(shard, request->hash)) == request->generation;
     default:
         return true;
     }
@@ -201,7 +200,7 @@ replace_entry(struct shard *shard, uint32_t slot, struct slot_content content,
 
     content.state = (uint8_t)(old.state & ~STATE_UNVERIFIED);
     content.heat = shard->policy->bump == BUMP_CLOCK
-                       ? old.heat
+                       ? (uint8_t)load_relaxed(&shard->header->lru_clock)
                        : (uint8_t)min_u64(old.heat + 1u, HEAT_MAX);
     index_update_locked(shard, request->hash, slot, &content);
     queue_resize_locked(shard, slot, old_blocks, blocks);
@@ -251,7 +250,7 @@ store_entry(struct shard *shard, uint32_t offset, uint32_t blocks,
         return PMC_EDAMAGED; /* recovery finds the extent unreferenced */
     STEP("put.inserted");
     count_entry_new(shard, request, blocks);
-    shard->policy->admit(shard, slot, request->hash, blocks);
+    shard->policy->admit(shard, slot, blocks, request->remembered);
     index_balance_locked(shard);
     return PMC_OK;
 }
@@ -264,6 +263,18 @@ drop_refused(struct shard *shard, struct write_request *request)
 
     bump_locked(&shard->header->rejected, 1);
     return status < 0 ? status : PMC_DROPPED;
+}
+
+/* A put that is repeated, after memory was allocated, is still one miss. */
+static void
+recall_once(struct shard *shard, struct write_request *request, uint32_t blocks)
+{
+    if (request->recalled)
+        return;
+    request->recalled = true;
+    request->remembered = index_find_locked(shard, request->hash, request->key,
+                                            request->key_size) == NO_SLOT &&
+                          shard->policy->recall(shard, request->hash, blocks);
 }
 
 enum pmc_status
@@ -281,6 +292,7 @@ shard_put_locked(struct shard *shard, struct write_request *request)
     if (!request->no_growth && index_wants(shard) != 0 &&
         !pool_growth_refused(shard->pool))
         return SHARD_GROW_INDEX;
+    recall_once(shard, request, blocks);
     status = shard_take_room_locked(shard, blocks, request, &offset);
     if (status == PMC_EFULL)
         bump_locked(&shard->header->rejected, 1);
@@ -346,12 +358,36 @@ parse_integer(const uint8_t *text, size_t size, int64_t *value_out)
     return errno == 0;
 }
 
+/* An adopted entry whose value is not what was stored must not be added to. */
+static bool
+is_damaged(const struct shard *shard, const struct write_request *request,
+           struct slot_content content)
+{
+    struct entry_head *head = entry_at(shard, content.offset);
+
+    return (content.state & STATE_UNVERIFIED) != 0 &&
+           shard_checksum(request->hash, head->tag, entry_key(head) + head->key_size,
+                          head->size & EXTENT_SIZE) != head->checksum;
+}
+
+static uint32_t
+find_undamaged(struct shard *shard, const struct write_request *request)
+{
+    uint32_t slot = find_live(shard, request);
+
+    if (slot == NO_SLOT || !is_damaged(shard, request, index_read_slot(shard, slot)))
+        return slot;
+    bump_locked(&shard->header->damaged, 1);
+    if (shard_drop_locked(shard, slot, request->hash, CAUSE_DELETED, NULL) != PMC_OK)
+        shard_recover_locked(shard);
+    return NO_SLOT;
+}
+
 /* The value that the sum is made from, and what of the entry it keeps. */
 static enum pmc_status
-read_addend(const struct shard *shard, struct incr_request *request,
-            int64_t *addend_out)
+read_addend(struct shard *shard, struct incr_request *request, int64_t *addend_out)
 {
-    uint32_t slot = find_live(shard, &request->write);
+    uint32_t slot = find_undamaged(shard, &request->write);
     struct slot_content content;
     struct entry_head *head;
 
@@ -390,21 +426,12 @@ shard_incr_locked(struct shard *shard, struct write_request *write)
     return shard_put_locked(shard, write);
 }
 
-/* The policy's next victim, whoever proposed it. */
-static uint32_t
-next_victim(struct shard *shard)
-{
-    uint32_t slot = shard->header->queues[QUEUE_CANDIDATE].head;
-
-    return slot != NO_SLOT ? slot : shard->policy->propose(shard);
-}
-
 enum pmc_status
 shard_evict_locked(struct shard *shard, struct write_request *request)
 {
     uint32_t slot = request->key ? index_find_locked(shard, request->hash, request->key,
                                                      request->key_size)
-                                 : next_victim(shard);
+                                 : shard_victim_locked(shard);
 
     if (slot == NO_SLOT)
         return PMC_MISS;

@@ -26,9 +26,8 @@ struct model {
 static void
 model_start(struct model *model, uint32_t limit)
 {
-    const struct bare_geometry geometry = {.max_blocks = BLOCKS,
-                                           .max_buckets = 1,
-                                           .policy = &evict_none};
+    const struct bare_geometry geometry = {
+        .max_blocks = BLOCKS, .max_buckets = 1, .policy = &evict_none};
 
     memset(model, 0, sizeof *model);
     model->shard = bare_shard_make(&geometry);
@@ -231,7 +230,8 @@ test_bins_are_in_order_of_size(void)
     uint32_t last = 0;
 
     CHECK_EQ(alloc_bin(1), 0);
-    for (uint64_t blocks = 1; blocks < UINT64_C(0x7fffffff); blocks += blocks / 40 + 1) {
+    for (uint64_t blocks = 1; blocks < UINT64_C(0x7fffffff);
+         blocks += blocks / 40 + 1) {
         uint32_t bin = alloc_bin((uint32_t)blocks);
 
         CHECK(bin >= last && bin < BIN_COUNT);

@@ -18,8 +18,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_engine", "_short"}),
     frozenset({"errors", "types", "config"}),
+    frozenset({"compression", "envelope", "faults", "immutability", "signing", "stampede"}),
     frozenset({"keys", "serializers", "stats"}),
-    frozenset({"binding"}),
+    frozenset({"binding", "codec", "naming"}),
     frozenset({"pool", "policy"}),
     frozenset({"hot", "warm"}),
     frozenset({"loaders"}),

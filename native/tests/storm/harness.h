@@ -92,8 +92,7 @@ key_write(char *key_out, uint32_t key)
 static inline void
 value_write(uint8_t *value_out, uint32_t key, uint64_t sequence, size_t size)
 {
-    struct stamp stamp = {
-        .key = key, .size = (uint32_t)size, .sequence = sequence};
+    struct stamp stamp = {.key = key, .size = (uint32_t)size, .sequence = sequence};
     uint64_t seed = mix((uint64_t)key << 40 ^ sequence);
 
     memcpy(value_out, &stamp, STAMP_BYTES);
@@ -106,8 +105,7 @@ value_write(uint8_t *value_out, uint32_t key, uint64_t sequence, size_t size)
 
 /* Is this, to the last byte, a value that was once written for this key? */
 static inline bool
-value_is_whole(const uint8_t *value, size_t size, uint32_t key,
-               uint64_t *sequence_out)
+value_is_whole(const uint8_t *value, size_t size, uint32_t key, uint64_t *sequence_out)
 {
     struct stamp stamp;
     uint64_t seed;
@@ -212,8 +210,8 @@ was_killed(int status)
 static inline void *
 share_memory(size_t size)
 {
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *memory =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
     if (memory == MAP_FAILED)
         give_up("share memory");

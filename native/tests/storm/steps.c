@@ -358,8 +358,8 @@ look_at_key(struct pmc_cache *cache, uint32_t number, struct verdict *verdict)
         fprintf(stderr,
                 "key %u: %s, sequence %" PRIu64 " (was %" PRIu64 ", to be %" PRIu64
                 "%s), ttl %" PRId64 "\n",
-                number, pmc_status_text(status), sequence, expected->old,
-                expected->new, expected->done ? ", done" : "", info.ttl_ms);
+                number, pmc_status_text(status), sequence, expected->old, expected->new,
+                expected->done ? ", done" : "", info.ttl_ms);
         verdict->sound = false;
     }
 }
@@ -553,8 +553,8 @@ run_scene(const struct scene *scene)
 #define SMALL_POOL (256u * 1024u)
 #define LARGE_POOL (2048u * 1024u)
 #define RECOVERY(where)                                                                \
-    {"recovery after " where, SMALL_POOL, PMC_EVICT_S3FIFO, prepare_first_act,         \
-     act_recover, where}
+    {"recovery after " where, SMALL_POOL,  PMC_EVICT_S3FIFO,                           \
+     prepare_first_act,       act_recover, where}
 #define ON(pool, name, prepare, act) {name, pool, PMC_EVICT_S3FIFO, prepare, act, NULL}
 
 static const struct scene scenes[] = {
@@ -661,8 +661,8 @@ come_once(enum coming coming, const char *name, long step)
     if (child == 0)
         come_and_die(coming, &options, step);
     status = wait_child(child);
-    check(was_killed(status) || status == 0, "%s, step %ld: wait status %#x", name, step,
-          (unsigned)status);
+    check(was_killed(status) || status == 0, "%s, step %ld: wait status %#x", name,
+          step, (unsigned)status);
     if (coming == LEAVE) /* a volatile pool that nobody has is made anew */
         *stage = (struct stage){0};
     began_ns = time_ns();
@@ -703,8 +703,8 @@ main(int count, char **arguments)
     static const struct {
         const char *name;
         enum coming coming;
-    } comings[] = {{"create", CREATE}, {"attach", JOIN}, {"adopt", ADOPT},
-                   {"detach", LEAVE}};
+    } comings[] = {
+        {"create", CREATE}, {"attach", JOIN}, {"adopt", ADOPT}, {"detach", LEAVE}};
 
     stage = share_memory(sizeof *stage);
     make_folder();

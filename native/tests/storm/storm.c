@@ -6,7 +6,8 @@
  *   wrong     a read gives the exact bytes of a value that was put under its key
  *   stale     a read that began after a put, delete or clear had returned does
  *             not see what was there before; each key has one writer at a time,
- *             and the shared board remembers its last finished operation
+ *             and the shared board remembers its last finished operation; copies
+ *             that workers keep by version are held to the same
  *   hangs     no operation takes longer than the lock timeout and a margin
  *   timeouts  nobody stops for as long as the timeout, so no lock times out
  *   damaged   recovery finds nothing that death alone cannot explain
@@ -32,6 +33,7 @@
 #define KILLS_A_ROUND 40u
 #define CHECKS_A_ROUND 4u
 #define COMPLAINTS_MAX 20u
+#define COPIES 64u
 
 struct key_state {
     _Atomic uint64_t started;   /* sequence of the last operation begun */
@@ -46,6 +48,7 @@ struct board {
     _Atomic uint64_t busy_since_ns[WORKERS_MAX]; /* 0: between operations */
     _Atomic uint64_t operations;
     _Atomic uint64_t hits;
+    _Atomic uint64_t copies; /* uses of one that was good */
     _Atomic uint64_t wrong;
     _Atomic uint64_t stale;
     _Atomic uint64_t timeouts;
@@ -53,8 +56,18 @@ struct board {
     _Atomic uint32_t stop;
 };
 
+/* A worker's own copy of a value, good for as long as its version stays. */
+struct copy {
+    uint64_t version;
+    uint64_t sequence; /* 0: none */
+    size_t version_index;
+    uint32_t key;
+};
+
 struct worker {
     struct pmc_cache *cache;
+    const volatile uint64_t *versions;
+    struct copy copies[COPIES];
     uint32_t number;
     uint64_t random;
     uint8_t value[VALUE_MAX_BYTES];
@@ -81,7 +94,8 @@ struct totals {
 };
 
 static struct board *board;
-static struct settings settings = {.kills = 300, .seconds = 60, .seed = 1, .workers = 4};
+static struct settings settings = {
+    .kills = 300, .seconds = 60, .seed = 1, .workers = 4};
 static struct totals totals;
 
 /* ---- what is stored -------------------------------------------------- */
@@ -98,15 +112,14 @@ size_of(uint32_t key, uint64_t sequence)
     uint64_t random = mix((uint64_t)key << 24 ^ sequence);
     uint64_t kind = random % 64;
     uint64_t span = kind == 0   ? VALUE_MAX_BYTES - STAMP_BYTES
-                    : kind < 6 ? 4096
+                    : kind < 6  ? 4096
                     : kind < 24 ? 700
                                 : 120;
 
     return STAMP_BYTES + (size_t)(random / 64 % span);
 }
 
-static void
-complain(_Atomic uint64_t *counter, const char *format, ...)
+static void complain(_Atomic uint64_t *counter, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 static void
@@ -165,9 +178,9 @@ write_key(struct worker *me)
     uint32_t number = own_key(me);
     struct key_state *state = &board->keys[number];
     uint64_t sequence = atomic_load(&state->started) + 1;
-    struct pmc_put_options options = {
-        .ttl_ms = draw(&me->random, 10) == 0 ? 1 + (int64_t)draw(&me->random, 30)
-                                             : PMC_TTL_NONE};
+    struct pmc_put_options options = {.ttl_ms = draw(&me->random, 10) == 0
+                                                    ? 1 + (int64_t)draw(&me->random, 30)
+                                                    : PMC_TTL_NONE};
     size_t size = size_of(number, sequence);
     char key[KEY_ROOM_BYTES];
     size_t key_size = key_write(key, number);
@@ -199,8 +212,9 @@ judge(uint32_t number, uint64_t floor, const uint8_t *value, size_t size)
         complain(&board->wrong, "wrong bytes under key %u, %zu of them\n", number,
                  size);
     else if (sequence < floor)
-        complain(&board->stale, "key %u: saw operation %" PRIu64
-                 " after %" PRIu64 " had returned\n", number, sequence, floor);
+        complain(&board->stale,
+                 "key %u: saw operation %" PRIu64 " after %" PRIu64 " had returned\n",
+                 number, sequence, floor);
 }
 
 static void
@@ -214,8 +228,8 @@ read_key(struct worker *me)
     enum pmc_status status;
 
     begin(me);
-    status = pmc_get(me->cache, key, key_size, me->buffer, sizeof me->buffer, 0,
-                     &found);
+    status =
+        pmc_get(me->cache, key, key_size, me->buffer, sizeof me->buffer, 0, &found);
     end(me, "get", status);
     if (status == PMC_OK)
         judge(number, floor, me->buffer, found.value_size);
@@ -246,6 +260,57 @@ read_key_reserved(struct worker *me)
         judge(number, floor, me->buffer, found.value_size);
 }
 
+static uint64_t
+version_now(const struct worker *me, size_t version_index)
+{
+    return __atomic_load_n(&me->versions[version_index], __ATOMIC_ACQUIRE);
+}
+
+/* Read with a version, and keep a copy if nothing happened meanwhile. */
+static void
+take_copy(struct worker *me)
+{
+    uint32_t number = (uint32_t)draw(&me->random, KEYS);
+    uint64_t floor = atomic_load(&board->keys[number].floor);
+    struct copy *copy = &me->copies[draw(&me->random, COPIES)];
+    char key[KEY_ROOM_BYTES];
+    size_t key_size = key_write(key, number);
+    struct pmc_versioned seen;
+    struct stamp stamp;
+    enum pmc_status status;
+
+    begin(me);
+    status = pmc_get_versioned(me->cache, key, key_size, reserve_buffer, me, &seen);
+    end(me, "get with version", status);
+    if (status != PMC_OK)
+        return;
+    judge(number, floor, me->buffer, seen.found.value_size);
+    memcpy(&stamp, me->buffer, sizeof stamp);
+    if (seen.version % 2 == 0 && version_now(me, seen.version_index) == seen.version)
+        *copy = (struct copy){.key = number,
+                              .version = seen.version,
+                              .version_index = seen.version_index,
+                              .sequence = stamp.sequence};
+}
+
+/* A copy whose version stayed is as good as what a get would find. */
+static void
+use_copy(struct worker *me)
+{
+    const struct copy *copy = &me->copies[draw(&me->random, COPIES)];
+    uint64_t floor = atomic_load(&board->keys[copy->key].floor);
+
+    if (copy->sequence == 0 || version_now(me, copy->version_index) != copy->version)
+        return;
+    if (copy->sequence < floor)
+        complain(&board->stale,
+                 "key %u: a copy of operation %" PRIu64 " counts as good after %" PRIu64
+                 " had returned\n",
+                 copy->key, copy->sequence, floor);
+    else
+        atomic_fetch_add(&board->copies, 1);
+}
+
 static void
 touch_key(struct worker *me)
 {
@@ -254,8 +319,8 @@ touch_key(struct worker *me)
     enum pmc_status status;
 
     begin(me);
-    status = pmc_touch(me->cache, key, key_size, 1 + (int64_t)draw(&me->random, 200),
-                       0);
+    status =
+        pmc_touch(me->cache, key, key_size, 1 + (int64_t)draw(&me->random, 200), 0);
     end(me, "touch", status);
 }
 
@@ -311,6 +376,7 @@ operate(struct worker *me)
     uint64_t choice = draw(&me->random, 1000);
     uint64_t writes = me->number % 4 == 3 ? 100 : 600;
 
+    use_copy(me);
     if (choice < writes)
         write_key(me);
     else if (choice < writes + 15)
@@ -323,6 +389,8 @@ operate(struct worker *me)
         clear_all(me);
     else if (choice % 4 == 0)
         read_key_reserved(me);
+    else if (choice % 4 == 1)
+        take_copy(me);
     else
         read_key(me);
 }
@@ -332,6 +400,7 @@ work(uint32_t number, struct pmc_cache *inherited, const struct pmc_options *opt
      uint64_t seed)
 {
     static struct worker me;
+    size_t versions;
 
     me = (struct worker){.cache = inherited, .number = number, .random = seed};
     pmc_fault_arm(draw(&me.random, 2) ? 1 + (long)draw(&me.random, 20000) : 0, NULL);
@@ -342,6 +411,7 @@ work(uint32_t number, struct pmc_cache *inherited, const struct pmc_options *opt
     }
     if (!me.cache)
         _exit(3);
+    me.versions = pmc_versions(me.cache, &versions);
     while (!atomic_load(&board->stop))
         operate(&me);
     pmc_close(me.cache);
@@ -590,11 +660,12 @@ report(void)
 {
     uint64_t hits = atomic_load(&board->hits);
 
-    printf("kills %" PRIu64 ", recoveries %" PRIu64 ", operations %" PRIu64
-           " (%" PRIu64 " hits), wrong %" PRIu64 ", stale %" PRIu64
+    printf("kills %" PRIu64 ", recoveries %" PRIu64 ", operations %" PRIu64 " (%" PRIu64
+           " hits, %" PRIu64 " of copies), wrong %" PRIu64 ", stale %" PRIu64
            ", hangs %" PRIu64 "\n",
            totals.kills, totals.recoveries, atomic_load(&board->operations), hits,
-           atomic_load(&board->wrong), atomic_load(&board->stale), totals.hangs);
+           atomic_load(&board->copies), atomic_load(&board->wrong),
+           atomic_load(&board->stale), totals.hangs);
     printf("pools %" PRIu64 ", evicted %" PRIu64 ", moved %" PRIu64
            " bytes, damaged %" PRIu64 ", timeouts %" PRIu64 ", crashes %" PRIu64
            ", seed %" PRIu64 "\n",

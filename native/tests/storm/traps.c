@@ -9,13 +9,15 @@
  *   adoption     what was found in a kept pool is served only if its checksum fits
  *   splitting    a key that is there is found while its bucket is split
  *   adding       no finished increment is lost, however many processes die
- *   scribbling   random bytes in the files lead to misses, not to a crash
+ *   scribbling   random bytes in the files lead to misses, never to a crash
  *
  * traps [NAME]    only the traps whose name begins so
  */
 #include "harness.h"
 
 #include <fcntl.h>
+
+#include "pool_geometry.h"
 
 #define POOL_BYTES (1024u * 1024u)
 #define LOCK_TIMEOUT_MS 400u
@@ -160,13 +162,17 @@ trap_expiry(void)
 
 /* ---- place ----------------------------------------------------------- */
 
+struct readiness {
+    _Atomic uint32_t ready;
+};
+
 /* The next to attach gets the place of the one that died holding the lock, and
  * does nothing with it. */
 static void
 trap_place(void)
 {
     struct pmc_cache *cache = new_pool();
-    _Atomic uint32_t *ready = share_memory(sizeof *ready);
+    struct readiness *heirs = share_memory(sizeof *heirs);
     uint64_t began_ns;
     pid_t heir;
 
@@ -174,11 +180,11 @@ trap_place(void)
     die_putting(cache, 2, "put.room");
     heir = fork_child(); /* attached by the fork itself */
     if (heir == 0) {
-        atomic_store(ready, 1);
+        atomic_store(&heirs->ready, 1);
         for (;;)
             pause();
     }
-    while (!atomic_load(ready))
+    while (!atomic_load(&heirs->ready))
         sleep_us(1000);
     began_ns = time_ns();
     check(put(cache, 3, 1) == PMC_OK, "the dead owner is taken for alive");
@@ -186,7 +192,7 @@ trap_place(void)
     check(get(cache, 1, NULL) == 1 && is_whole(cache), "content after inheriting");
     kill(heir, SIGKILL);
     wait_child(heir);
-    munmap((void *)ready, sizeof *ready);
+    munmap(heirs, sizeof *heirs);
     pmc_close(cache);
 }
 
@@ -278,8 +284,7 @@ spoil_value(uint32_t number)
     int fd = open(path, O_RDWR | O_CLOEXEC);
     uint8_t *file = malloc(POOL_BYTES * 2);
     ssize_t size = fd < 0 || !file ? 0 : pread(fd, file, POOL_BYTES * 2, 0);
-    uint8_t *found =
-        size > 0 ? memmem(file, (size_t)size, &stamp, sizeof stamp) : NULL;
+    uint8_t *found = size > 0 ? memmem(file, (size_t)size, &stamp, sizeof stamp) : NULL;
     bool spoiled = false;
 
     if (found) {
@@ -412,8 +417,8 @@ trap_adding(void)
     check(pmc_incr(cache, "sum", 3, 0, NULL, &sum) == PMC_OK, "the counter is gone");
     check(sum >= (int64_t)atomic_load(&sums->completed) &&
               sum <= (int64_t)atomic_load(&sums->started),
-          "the sum is %" PRId64 ", %" PRIu64 " were completed, %" PRIu64 " started", sum,
-          atomic_load(&sums->completed), atomic_load(&sums->started));
+          "the sum is %" PRId64 ", %" PRIu64 " were completed, %" PRIu64 " started",
+          sum, atomic_load(&sums->completed), atomic_load(&sums->started));
     check(atomic_load(&sums->completed) > 0 && atomic_load(&sums->refused) == 0,
           "%" PRIu64 " increments were refused", atomic_load(&sums->refused));
     check(is_whole(cache), "broken invariants");
@@ -426,8 +431,20 @@ trap_adding(void)
 #define SCRIBBLE_ROUNDS 60
 #define SCRIBBLES 400
 #define SCRIBBLED_KEYS 300u
-/* The pool's header and the attachments are not a shard's: they stay. */
-#define INDEX_SPARED_BYTES (4096u + 4096u * 64u)
+
+/* Where the buckets of the only shard begin in the index. What comes before them,
+ * the headers, is taken for granted by every process that is attached. */
+static off_t
+first_bucket(void)
+{
+    struct pool_identity identity;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0 || pread(fd, &identity, sizeof identity, 0) != sizeof identity)
+        give_up("read the pool's header");
+    close(fd);
+    return (off_t)pool_shards_off(&identity) + (off_t)PAGE_BYTES;
+}
 
 static void
 scribble(const char *suffix, off_t from)
@@ -492,7 +509,7 @@ trap_scribbling(void)
             return;
         for (uint32_t number = 0; number < SCRIBBLED_KEYS; number++)
             put(cache, number, 1);
-        scribble(".index", INDEX_SPARED_BYTES);
+        scribble(".index", first_bucket());
         scribble("", 4096);
         child = fork_child();
         if (child == 0) {

@@ -1,0 +1,315 @@
+/*
+ * The policies: in what order entries are proposed, what a hit changes, what
+ * ghosts remember.
+ */
+#include "evict.h"
+
+#include "bare_shard.h"
+#include "check.h"
+#include "support.h"
+
+#define CAPACITY 1000u
+#define SLOTS 512u
+
+/* Entries of one size, at one place of the heap: policies look at sizes only. */
+static struct shard
+start(const struct evict_policy *policy, uint32_t entry_blocks_wanted)
+{
+    const struct bare_geometry geometry = {.max_blocks = CAPACITY,
+                                           .max_buckets = SLOTS / BUCKET_SLOTS,
+                                           .ghost_sets = 256,
+                                           .policy = policy};
+    struct shard shard = bare_shard_make(&geometry);
+
+    store_relaxed(&shard.header->limit_blocks, CAPACITY);
+    entry_at(&shard, 0)->size =
+        EXTENT_ENTRY | (entry_blocks_wanted * BLOCK_BYTES - 24u);
+    return shard;
+}
+
+static uint64_t
+hash_of(uint32_t key)
+{
+    return (key + 1) * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+static void
+admit(struct shard *shard, uint32_t slot)
+{
+    uint32_t blocks = slot_blocks(shard, slot);
+    bool remembered = shard->policy->recall(shard, hash_of(slot), blocks);
+
+    shard->policy->admit(shard, slot, blocks, remembered);
+}
+
+static void
+hit(struct shard *shard, uint32_t slot, uint32_t times)
+{
+    _Atomic uint8_t *heat = &slot_bucket(shard, slot)->heat[slot % BUCKET_SLOTS];
+
+    for (uint32_t i = 0; i < times; i++)
+        store_relaxed(heat, shard->policy->bump == BUMP_CLOCK
+                                ? (uint8_t)load_relaxed(&shard->header->lru_clock)
+                                : (uint8_t)min_u64(load_relaxed(heat) + 1u, HEAT_MAX));
+}
+
+/* Propose one and take it. */
+static uint32_t
+evict(struct shard *shard)
+{
+    uint32_t slot = shard->policy->propose(shard);
+
+    if (slot == NO_SLOT)
+        return slot;
+    CHECK_EQ(queue_of(shard, slot), QUEUE_CANDIDATE);
+    shard->policy->evicted(shard, slot, hash_of(slot), slot_blocks(shard, slot));
+    queue_remove_locked(shard, slot, slot_blocks(shard, slot));
+    return slot;
+}
+
+static const struct evict_policy *const policies[] = {&evict_s3fifo, &evict_lru,
+                                                      &evict_none};
+
+static void
+test_every_policy_proposes_each_entry_once_and_the_oldest_first(void)
+{
+    for (size_t i = 0; i < 3; i++) {
+        struct shard shard = start(policies[i], 10);
+
+        for (uint32_t slot = 0; slot < 50; slot++)
+            admit(&shard, slot);
+        for (uint32_t slot = 0; slot < 50; slot++)
+            CHECK_EQ(evict(&shard), slot);
+        CHECK_EQ(evict(&shard), NO_SLOT);
+        bare_shard_free(&shard);
+    }
+}
+
+static void
+test_every_policy_ends_when_all_is_hot(void)
+{
+    for (size_t i = 0; i < 3; i++) {
+        struct shard shard = start(policies[i], 10);
+        bool seen[50] = {false};
+
+        for (uint32_t slot = 0; slot < 50; slot++) {
+            admit(&shard, slot);
+            hit(&shard, slot, HEAT_MAX);
+        }
+        for (uint32_t turn = 0; turn < 50; turn++) {
+            uint32_t slot = evict(&shard);
+
+            if (CHECK(slot < 50)) {
+                CHECK(!seen[slot]);
+                seen[slot] = true;
+            }
+        }
+        CHECK_EQ(evict(&shard), NO_SLOT);
+        bare_shard_free(&shard);
+    }
+}
+
+static void
+test_a_hit_after_the_proposal_pardons(void)
+{
+    const struct evict_policy *const both[] = {&evict_s3fifo, &evict_lru};
+
+    for (size_t i = 0; i < 2; i++) {
+        struct shard shard = start(both[i], 10);
+
+        for (uint32_t slot = 0; slot < 3; slot++)
+            admit(&shard, slot);
+        CHECK_EQ(shard.policy->propose(&shard), 0);
+        CHECK(!shard.policy->pardon(&shard, 0, 10));
+        hit(&shard, 0, 1);
+        CHECK(shard.policy->pardon(&shard, 0, 10));
+        CHECK(queue_of(&shard, 0) != QUEUE_CANDIDATE);
+        CHECK_EQ(queue_of(&shard, 0), both[i] == &evict_s3fifo
+                                          ? QUEUE_MAIN
+                                          : QUEUE_LRU_FIRST); /* as used now */
+        bare_shard_free(&shard);
+    }
+}
+
+/* ---- s3fifo ---------------------------------------------------------- */
+
+static void
+test_s3fifo_promotes_what_is_hit_twice_and_drops_the_rest(void)
+{
+    struct shard shard = start(&evict_s3fifo, 10);
+
+    for (uint32_t slot = 0; slot < 30; slot++)
+        admit(&shard, slot);
+    hit(&shard, 0, 2);
+    hit(&shard, 1, 1);
+    CHECK_EQ(evict(&shard), 1); /* one hit is not enough */
+    CHECK_EQ(queue_of(&shard, 0), QUEUE_MAIN);
+    for (uint32_t slot = 2; slot < 20; slot++)
+        CHECK_EQ(evict(&shard), slot);
+    bare_shard_free(&shard);
+}
+
+static void
+test_s3fifo_takes_from_main_while_small_is_within_its_share(void)
+{
+    struct shard shard = start(&evict_s3fifo, 10);
+
+    for (uint32_t slot = 0; slot < 60; slot++) {
+        admit(&shard, slot);
+        hit(&shard, slot, slot < 30 ? 2 : 0);
+    }
+    for (uint32_t slot = 30; slot < 50; slot++)
+        CHECK_EQ(evict(&shard), slot); /* small is over its tenth */
+    CHECK_EQ(shard.header->queues[QUEUE_SMALL].blocks, CAPACITY / 10);
+    CHECK_EQ(evict(&shard), 0); /* the oldest of main, cold by now */
+    bare_shard_free(&shard);
+}
+
+static void
+test_s3fifo_ghosts_enter_main(void)
+{
+    struct shard shard = start(&evict_s3fifo, 10);
+
+    admit(&shard, 0);
+    admit(&shard, 1);
+    CHECK_EQ(evict(&shard), 0);
+    admit(&shard, 0);
+    CHECK_EQ(queue_of(&shard, 0), QUEUE_MAIN);
+    CHECK_EQ(queue_of(&shard, 1), QUEUE_SMALL);
+    queue_remove_locked(&shard, 0, 10);
+    admit(&shard, 0); /* a ghost serves once */
+    CHECK_EQ(queue_of(&shard, 0), QUEUE_SMALL);
+    bare_shard_free(&shard);
+}
+
+/* Ghosts last while nine tenths of the capacity leave after them. */
+static void
+test_s3fifo_ghosts_fade(void)
+{
+    static const struct {
+        uint32_t leave;
+        uint32_t queue;
+    } cases[] = {{80, QUEUE_MAIN}, {95, QUEUE_SMALL}};
+
+    for (size_t i = 0; i < 2; i++) {
+        struct shard shard = start(&evict_s3fifo, 10);
+
+        admit(&shard, 0);
+        CHECK_EQ(evict(&shard), 0);
+        for (uint32_t slot = 1; slot <= cases[i].leave; slot++) {
+            admit(&shard, slot);
+            CHECK_EQ(evict(&shard), slot);
+        }
+        admit(&shard, 0);
+        CHECK_EQ(queue_of(&shard, 0), cases[i].queue);
+        bare_shard_free(&shard);
+    }
+}
+
+/* The share moves towards the queue whose ghosts are missed, between 5 and 90 %. */
+static void
+test_s3fifo_adapts_within_bounds(void)
+{
+    struct shard shard = start(&evict_s3fifo, 10);
+    uint64_t started = shard.header->small_share;
+
+    for (uint32_t turn = 0; turn < 300; turn++) {
+        admit(&shard, 0); /* always a ghost of small, but for the first */
+        queue_remove_locked(&shard, 0, 10);
+        shard.policy->evicted(&shard, 0, hash_of(0), 10);
+    }
+    CHECK(shard.header->small_share > started);
+    CHECK_EQ(shard.header->small_share, SHARE_UNIT / 100 * 90);
+    for (uint32_t turn = 0; turn < 300; turn++) {
+        admit(&shard, 0); /* always a ghost of main */
+        if (turn == 0) {
+            queue_remove_locked(&shard, 0, 10);
+            queue_push_locked(&shard, QUEUE_MAIN, 0, 10);
+        }
+        shard.policy->evicted(&shard, 0, hash_of(0), 10);
+        queue_remove_locked(&shard, 0, 10);
+    }
+    CHECK_EQ(shard.header->small_share, SHARE_UNIT / 100 * 5);
+    bare_shard_free(&shard);
+}
+
+/* ---- lru ------------------------------------------------------------- */
+
+/* Entries used in another order than they came leave in the order of use. */
+static void
+test_lru_evicts_in_the_order_of_use(void)
+{
+    struct shard shard = start(&evict_lru, 40); /* above a thirtieth: all told apart */
+
+    for (uint32_t slot = 0; slot < 20; slot++)
+        admit(&shard, slot);
+    hit(&shard, 3, 1);
+    admit(&shard, 20);
+    hit(&shard, 0, 1);
+    admit(&shard, 21);
+    for (uint32_t slot = 1; slot < 20; slot++)
+        if (slot != 3)
+            CHECK_EQ(evict(&shard), slot);
+    /* 20 came after 3 was used, 0 was used after that, and 21 came last. */
+    CHECK_EQ(evict(&shard), 3);
+    CHECK_EQ(evict(&shard), 20);
+    CHECK_EQ(evict(&shard), 0);
+    CHECK_EQ(evict(&shard), 21);
+    bare_shard_free(&shard);
+}
+
+/* The clock's numbers come round: the order must survive it. */
+static void
+test_lru_keeps_the_order_when_its_clock_comes_round(void)
+{
+    struct shard shard = start(&evict_lru, 40);
+    uint32_t oldest = 0;
+
+    for (uint32_t turn = 0; turn < 1000; turn++) {
+        admit(&shard, turn % 200);
+        if (turn >= 20)
+            CHECK_EQ(evict(&shard), oldest++ % 200);
+    }
+    bare_shard_free(&shard);
+}
+
+/* ---- none ------------------------------------------------------------ */
+
+static void
+test_none_forgets_hits(void)
+{
+    struct shard shard = start(&evict_none, 10);
+
+    admit(&shard, 0);
+    admit(&shard, 1);
+    hit(&shard, 0, 3);
+    CHECK_EQ(evict(&shard), 0);
+    CHECK_EQ(evict(&shard), 1);
+    bare_shard_free(&shard);
+}
+
+static void
+test_policies_are_found_by_name(void)
+{
+    CHECK(evict_policy_of(PMC_EVICT_S3FIFO) == &evict_s3fifo);
+    CHECK(evict_policy_of(PMC_EVICT_LRU) == &evict_lru);
+    CHECK(evict_policy_of(PMC_EVICT_NONE) == &evict_none);
+}
+
+int
+main(void)
+{
+    RUN(test_every_policy_proposes_each_entry_once_and_the_oldest_first);
+    RUN(test_every_policy_ends_when_all_is_hot);
+    RUN(test_a_hit_after_the_proposal_pardons);
+    RUN(test_s3fifo_promotes_what_is_hit_twice_and_drops_the_rest);
+    RUN(test_s3fifo_takes_from_main_while_small_is_within_its_share);
+    RUN(test_s3fifo_ghosts_enter_main);
+    RUN(test_s3fifo_ghosts_fade);
+    RUN(test_s3fifo_adapts_within_bounds);
+    RUN(test_lru_evicts_in_the_order_of_use);
+    RUN(test_lru_keeps_the_order_when_its_clock_comes_round);
+    RUN(test_none_forgets_hits);
+    RUN(test_policies_are_found_by_name);
+    return check_report();
+}

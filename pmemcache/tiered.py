@@ -1,0 +1,870 @@
+"""`TieredCache`: a hot tier in each process over a pool that all share.
+
+The hot tier holds copies of what the pool holds. A copy is good while the version of its key, one
+word of shared memory that every change of the key in any process makes another, is what it was when
+the copy was made; so a `set` or `delete` that returned is seen by every process's next `get`.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pmemcache.codec import PLAIN_TAGS, Codec
+from pmemcache.envelope import Envelope
+from pmemcache.faults import FAILURES, Faults
+from pmemcache.hot import ENTRY_OVERHEAD_BYTES, HotCache, HotEntry
+from pmemcache.immutability import is_immutable
+from pmemcache.keys import INTERNAL_PREFIX, pool_key, tag_key
+from pmemcache.loaders import Loading, LoadPlan, Shelved
+from pmemcache.policy import UsagePolicy
+from pmemcache.pool import Pool
+from pmemcache.serializers import DecodeError
+from pmemcache.stampede import LoadPolicy
+from pmemcache.warm import Reading, WarmTier, namespace_digest, tag_digest
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Awaitable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from pmemcache.compression import Compression
+    from pmemcache.serializers import Serializer
+    from pmemcache.signing import Signer
+    from pmemcache.stats import PoolStats
+    from pmemcache.types import Key, Lifetime, Versioned
+
+__all__ = ["TieredCache", "TieredStats"]
+
+Loader = Callable[[Any], Any]
+
+_MISSING: Final = object()
+_BUMP_AT: Final = 3
+_BUMP_MASK: Final = 15
+_CLOCK_GRAIN_SECONDS: Final = 0.01
+"""A hot copy expires this much early, for the engine's clock ticks coarsely."""
+_CANDIDATES_MIN: Final = 1024
+
+
+@dataclass(frozen=True)
+class TieredStats:
+    """What a cache did in this process, and what its pool did in all."""
+
+    hot_hits: int
+    warm_hits: int
+    misses: int
+    stale: int
+    """Values served after their time to live, within their grace."""
+    promotions: int
+    """Copies made in the hot tier."""
+    hot_evictions: int
+    hot_entries: int
+    hot_bytes: int
+    hot_capacity_bytes: int
+    loads: int
+    load_errors: int
+    load_waits: int
+    """Calls that waited for another's load."""
+    load_takeovers: int
+    """Leases that ended without a value, so that a waiter went on."""
+    loads_voided: int
+    """Loaded values that were not stored, because the key changed meanwhile."""
+    read_failures: int
+    """Reads answered as misses because the pool could not serve."""
+    dropped_writes: int
+    undecodable: int
+    """Values that could not be decoded, answered as misses."""
+    pool: PoolStats | None
+    """The statistics of all processes; None when the pool cannot tell."""
+
+    @property
+    def hits(self) -> int:
+        """Hits of both tiers."""
+        return self.hot_hits + self.warm_hits
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the statistics by name, the pool's under `pool`."""
+        return asdict(self)
+
+
+class TieredCache(MutableMapping[Any, Any]):
+    """A cache of Python values in two tiers, shared by all processes of a host.
+
+    Safe for any number of threads and processes. A child made by fork goes on using it, with an
+    empty hot tier. Keys are str or bytes, or what `keys.canonical` can write down: numbers, dates,
+    tuples and so on. Also a `MutableMapping`, for use as a cachetools cache.
+
+    Values that are immutable all the way down are handed out as one object; any other is decoded
+    anew for every `get`, so no caller can change another's.
+
+    When the pool cannot serve, reads are misses and writes are dropped and counted; a delete that
+    cannot be made true raises. `strict=True` raises always.
+
+    Args:
+        path: The pool's file, or a directory for it; None: a private pool, shared with children
+            made by fork. An open `Pool` is used as it is, and left open by `close`.
+        policy: A `UsagePolicy`, its line, or its options in a dict; None: what the environment
+            variable `PMEMCACHE_POLICY` says, or the default.
+        serializer: "pickle", "json", "msgpack" or a `Serializer`, for what is not str, bytes or int.
+        loader: Called with the key by a `get` that misses. Or a dict of prefixes to loaders.
+        load: How loaders are called, see `LoadPolicy`.
+        lifetime: As for `Pool`.
+        compression: Compress large values.
+        signer: Read only what was signed with a secret.
+        readers: Serializers that only read.
+        share: Hand out every hot value as one object, for callers that change none.
+        strict: Raise when the pool cannot serve.
+        clock: Counts seconds, for the deadlines of hot copies.
+
+    Raises:
+        PmemCacheError: The pool cannot be opened; see `Pool`.
+    """
+
+    def __init__(  # noqa: PLR0913 - the options of a cache, by keyword
+        self,
+        path: str | os.PathLike[str] | Pool | None = None,
+        *,
+        policy: UsagePolicy | str | Mapping[str, Any] | None = None,
+        serializer: str | Serializer = "pickle",
+        loader: Loader | Mapping[str, Loader] | None = None,
+        load: LoadPolicy | None = None,
+        lifetime: Lifetime = "volatile",
+        compression: Compression | None = None,
+        signer: Signer | None = None,
+        readers: Iterable[Serializer] = (),
+        share: bool = False,
+        strict: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.policy = UsagePolicy.of(policy)
+        self.load_policy = load or LoadPolicy()
+        self._codec = Codec(serializer, compression=compression, signer=signer, readers=readers)
+        self._owns_pool = not isinstance(path, Pool)
+        self.pool = path if isinstance(path, Pool) else _open_pool(path, self.policy, lifetime)
+        self._faults = Faults(strict=strict)
+        self._warm = WarmTier(self.pool, self._codec, self._faults)
+        self._loading = Loading(self._warm, self._shelved, clock=clock, chance=chance)
+        self._loaders: list[tuple[str, Loader]] = []
+        for prefix, each in (loader if isinstance(loader, Mapping) else {"": loader}).items():
+            if each is not None:
+                self.add_loader(prefix, each)
+        self._share = share
+        self._clock = clock
+        self._is_hot_only = self.policy.kind == "hot-only"
+        capacity = self.policy.hot_capacity(self.pool.options.size_bytes)
+        self._hot = HotCache(capacity, on_evict=self._hot_evicted)
+        self._hot_entries = self._hot.entries
+        self._value_max_bytes = self.policy.value_max_bytes or capacity
+        self._versions = self.pool.versions
+        self._look = self._warm.look
+        self._is_plain = self._codec.is_plain
+        self._seen: dict[Key, int] = {}
+        self._seen_before: dict[Key, int] = {}
+        # next() of a count is atomic: threads lose nothing.
+        self._hot_hits = itertools.count()
+        self._warm_hits = self._misses = self._stale = 0
+        self._promotions = self._hot_evictions = 0
+
+    # Reading
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Return the value of *key*, or *default* when there is none.
+
+        With a loader for *key*, a miss loads; see `get_or_load`.
+        """
+        value = self.find(key, _MISSING)
+        if value is not _MISSING:
+            return value
+        if self._loaders:
+            loader = self._loader_of(key)
+            if loader is not None:
+                return self.get_or_load(key, loader)
+        self._misses += 1
+        return default
+
+    def find(self, key: Any, default: Any = None) -> Any:
+        """As `get`, but nothing is loaded, and a miss is not counted."""
+        entry = self._hot_entries.get(key)
+        # What `_is_good` and `_use_hot` do, written out: this is the path of every hot hit.
+        if entry is not None and entry.tag < 0:
+            versions = self._versions
+            try:
+                if versions[entry.version_index] == entry.version and (
+                    entry.deadline is None or entry.deadline > self._clock()
+                ):
+                    for index, version in entry.dependencies:
+                        if versions[index] != version:
+                            break
+                    else:
+                        next(self._hot_hits)
+                        entry.hits = hits = entry.hits + 1
+                        if hits & _BUMP_MASK == _BUMP_AT:
+                            self._bump(entry)
+                        return entry.value
+            except ValueError:  # the pool was closed
+                pass
+        value = self._find(key if type(key) is str or type(key) is bytes else pool_key(key))
+        return default if value is _MISSING else value
+
+    def _find(self, key: Key) -> Any:
+        """Return the fresh value of *key* from whatever tier, or `_MISSING`."""
+        entry = self._good_hot(key)
+        if entry is not None and not _is_error(entry.envelope):
+            try:
+                value = entry.value if entry.tag < 0 else self._decode(entry.value, entry.tag)
+            except DecodeError as error:
+                self._warm.undecodable(key, entry.version, error)
+                return _MISSING
+            self._use_hot(entry)
+            return value
+        found = self._look(key)
+        payload, tag, index, version, ttl_ms = found
+        if payload is None:
+            return _MISSING
+        if tag < PLAIN_TAGS and self._is_plain:
+            try:
+                value = self._decode(payload, tag)
+            except DecodeError as error:
+                self._warm.undecodable(key, version, error)
+                return _MISSING
+            self._warm_hits += 1
+            if self._wants(key, entry, len(payload)):
+                self._keep(key, value, Reading(payload, tag, (index, version), (), ttl_ms, None))
+            return value
+        return self._find_wrapped(key, found)
+
+    def _find_wrapped(self, key: Key, found: Versioned) -> Any:
+        shelved = self._shelve(key, self._warm.read(key, found))
+        if shelved is None or not shelved.is_fresh or shelved.is_error:
+            return _MISSING
+        return shelved.value
+
+    def _shelved(self, key: Key) -> Shelved | None:
+        """Return what there is of *key*, fresh or stale, for the loaders."""
+        entry = self._good_hot(key)
+        if entry is not None:
+            left = None if entry.deadline is None else entry.deadline - self._clock()
+            watch = (entry.version_index, entry.version)
+            try:
+                value = entry.value if entry.tag < 0 else self._decode(entry.value, entry.tag)
+            except DecodeError as error:
+                self._warm.undecodable(key, entry.version, error)
+                return None
+            self._use_hot(entry)
+            envelope: Envelope | None = entry.envelope
+            load_seconds = 0.0 if envelope is None else envelope.load_ms / 1000
+            return Shelved(value, left, watch, load_seconds, is_error=False)
+        return self._shelve(key, self._warm.read(key))
+
+    def _shelve(self, key: Key, reading: Reading | None) -> Shelved | None:
+        """Decode what was read from the pool, and keep a copy where the policy wants one."""
+        if reading is None:
+            return None
+        try:
+            value = self._decode(reading.payload, reading.tag)
+        except DecodeError as error:
+            self._warm.undecodable(key, reading.watch[1], error)
+            return None
+        envelope, left_ms = reading.envelope, reading.fresh_ms
+        is_error = envelope is not None and envelope.is_error
+        if is_error:
+            value = self._loading.read_error(value)
+        elif left_ms is None or left_ms > 0:
+            self._warm_hits += 1
+            if self._wants(key, self._hot_entries.get(key), len(reading.payload)):
+                self._keep(key, value, reading)
+        return Shelved(
+            value,
+            None if left_ms is None else left_ms / 1000,
+            reading.watch,
+            0.0 if envelope is None else envelope.load_ms / 1000,
+            is_error,
+        )
+
+    def _decode(self, payload: bytes, tag: int) -> Any:
+        return self._codec.decode(payload, tag)
+
+    # The hot tier
+
+    def _good_hot(self, key: Key) -> HotEntry | None:
+        entry = self._hot_entries.get(key)
+        if entry is None or not self._is_good(entry):
+            return None
+        return entry
+
+    def _is_good(self, entry: HotEntry) -> bool:
+        try:
+            return (
+                self._versions[entry.version_index] == entry.version
+                and (entry.deadline is None or entry.deadline > self._clock())
+                and self._holds(entry.dependencies)
+            )
+        except ValueError:  # the pool was closed
+            return False
+
+    def _holds(self, watches: tuple[tuple[int, int], ...]) -> bool:
+        versions = self._versions
+        return all(versions[index] == version for index, version in watches)
+
+    def _use_hot(self, entry: HotEntry) -> None:
+        next(self._hot_hits)
+        entry.hits += 1
+        if entry.hits & _BUMP_MASK == _BUMP_AT:
+            self._bump(entry)
+
+    def _bump(self, entry: HotEntry) -> None:
+        """Keep the pool's entry and its tags warm: the pool sees nothing of hot hits."""
+        try:
+            self.pool.bump(entry.key)
+            if entry.envelope is not None:
+                for tag, _generation in entry.envelope.tags:
+                    self.pool.bump(tag_key(tag))
+        except FAILURES as error:
+            self._faults.read("bumping", error)
+
+    def _wants(self, key: Key, entry: HotEntry | None, size_bytes: int) -> bool:
+        """Whether *key*, read from the pool now, deserves a hot copy."""
+        if size_bytes > self._value_max_bytes:
+            return False
+        if entry is not None:  # it had one, which is outdated
+            return True
+        count = self._seen.get(key, 0) or self._seen_before.get(key, 0)
+        if count + 1 >= self.policy.promotion_count:
+            self._seen.pop(key, None)
+            return True
+        self._seen[key] = count + 1
+        if len(self._seen) > max(_CANDIDATES_MIN, len(self._hot_entries)):
+            self._seen_before, self._seen = self._seen, {}
+        return False
+
+    def _keep(self, key: Key, value: Any, reading: Reading) -> None:
+        """Make a hot copy of *value*, unless it would be outdated already."""
+        index, version = reading.watch
+        if version & 1 or any(each & 1 for _index, each in reading.dependencies):
+            return  # somebody is changing it just now
+        shareable = self._share or is_immutable(value)
+        payload_size = max(len(reading.payload), sys.getsizeof(value))
+        entry = HotEntry(
+            key,
+            value if shareable else reading.payload,
+            sys.getsizeof(key) + payload_size + ENTRY_OVERHEAD_BYTES,
+        )
+        entry.tag = -1 if shareable else reading.tag
+        entry.version_index, entry.version = index, version
+        entry.dependencies = reading.dependencies
+        entry.envelope = reading.envelope
+        if reading.fresh_ms is not None:
+            entry.deadline = self._clock() + reading.fresh_ms / 1000 - _CLOCK_GRAIN_SECONDS
+        if self._is_good(entry) and self._hot.admit(entry):
+            self._promotions += 1
+
+    def _hot_evicted(self, _entry: HotEntry) -> None:
+        self._hot_evictions += 1
+
+    def _forget_hot(self, key: Key) -> None:
+        """Drop one's own copy, which is outdated; the key has shown that it deserves one."""
+        if self._hot.drop(key) is not None:
+            self._seen[key] = self.policy.promotion_count
+
+    # Writing
+
+    def set(  # noqa: PLR0913 - what an entry may have
+        self,
+        key: Any,
+        value: Any,
+        ttl_seconds: float | None = None,
+        *,
+        tags: Iterable[str] = (),
+        namespace: str | None = None,
+        grace_seconds: float = 0.0,
+    ) -> bool:
+        """Store *value*; every `get` that begins after this returned sees it, in any process.
+
+        Args:
+            ttl_seconds: Time to live; None never expires, 0 and less deletes the key.
+            tags: `drop_tag` of any of them makes the entry a miss.
+            namespace: `clear` of it makes the entry a miss.
+            grace_seconds: How long after that `get_or_load` may serve it stale.
+
+        Returns:
+            False when it was dropped: no room could be made, or the pool cannot serve.
+
+        Raises:
+            Exception: Whatever the serializer raises for a value that it cannot serialize.
+        """
+        name = pool_key(key)
+        envelope = self._envelope(tags, namespace, grace_seconds)
+        if self._is_hot_only:
+            return self._set_hot(name, value, ttl_seconds)
+        try:
+            return self._warm.put(name, value, ttl_seconds, envelope=envelope)
+        finally:
+            self._forget_hot(name)
+
+    def _set_hot(self, key: Key, value: Any, ttl_seconds: float | None) -> bool:
+        """Keep *value* in this process only; every process's copy of before is outdated."""
+        payload, tag = self._codec.encode(key, value)
+        self._warm.delete(key)
+        self._hot.drop(key)
+        if ttl_seconds is not None and ttl_seconds <= 0:
+            return True
+        _payload, _tag, index, version, _ttl_ms = self._look(key)
+        ttl_ms = None if ttl_seconds is None else round(ttl_seconds * 1000)
+        _envelope, body = self._codec.unwrap(key, payload, tag)
+        self._keep(key, value, Reading(body, tag, (index, version), (), ttl_ms, None))
+        return key in self._hot_entries
+
+    def add(  # noqa: PLR0913 - as set
+        self,
+        key: Any,
+        value: Any,
+        ttl_seconds: float | None = None,
+        *,
+        tags: Iterable[str] = (),
+        namespace: str | None = None,
+        grace_seconds: float = 0.0,
+    ) -> bool:
+        """Store *value* if *key* has none; return whether it was stored. Otherwise as `set`."""
+        name = pool_key(key)
+        envelope = self._envelope(tags, namespace, grace_seconds)
+        if self._is_hot_only:
+            return self._good_hot(name) is None and self._set_hot(name, value, ttl_seconds)
+        return self._warm.add(name, value, ttl_seconds, envelope=envelope)
+
+    def delete(self, key: Any) -> bool:
+        """Remove *key*; return whether an entry was there, be it stale or of a dropped tag.
+
+        No `get` that begins after this returned sees it, in any process.
+
+        Raises:
+            PmemCacheError: It may still be there.
+        """
+        name = pool_key(key)
+        try:
+            was_hot = self._is_hot_only and self._good_hot(name) is not None
+            return self._warm.delete(name) or was_hot
+        finally:
+            self._forget_hot(name)
+
+    def touch(self, key: Any, ttl_seconds: float | None = None) -> bool:
+        """Give *key* a new time to live, None for none; return whether it was there."""
+        name = pool_key(key)
+        if self._is_hot_only:
+            value = self._find(name)
+            return value is not _MISSING and self._set_hot(name, value, ttl_seconds)
+        return self._warm.touch(name, ttl_seconds)
+
+    def incr(
+        self,
+        key: Any,
+        delta: int = 1,
+        *,
+        initial: int | None = None,
+        ttl_seconds: float | None = None,
+    ) -> int | None:
+        """Add *delta* to an int, atomically among all processes; its time to live stays.
+
+        Args:
+            initial: What a missing key counts as; None: it stays missing.
+            ttl_seconds: Time to live of an entry that this call creates.
+
+        Returns:
+            The sum; None when the key is missing and *initial* is None, or when it was dropped.
+
+        Raises:
+            NotAnIntegerError: The value is something else.
+            IntegerOverflowError: The sum needs more than 64 bits; the value stays.
+        """
+        return self._warm.incr(pool_key(key), delta, initial, ttl_seconds)
+
+    def decr(self, key: Any, delta: int = 1, **options: Any) -> int | None:
+        """Subtract *delta*; otherwise as `incr`."""
+        return self.incr(key, -delta, **options)
+
+    def _envelope(
+        self, tags: Iterable[str], namespace: str | None, grace_seconds: float
+    ) -> Envelope | None:
+        digests = _digests(tags, namespace)
+        if not digests and not grace_seconds:
+            return None
+        return Envelope(self._warm.generations(digests), round(grace_seconds * 1000))
+
+    # Many keys
+
+    def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
+        """Return `{key: value}` of those found; nothing is loaded."""
+        found = {}
+        for key in keys:
+            value = self._find(pool_key(key))
+            if value is _MISSING:
+                self._misses += 1
+            else:
+                found[key] = value
+        return found
+
+    def set_many(
+        self, mapping: Mapping[Any, Any], ttl_seconds: float | None = None, **options: Any
+    ) -> list[Any]:
+        """Store every value, each as `set` does; return the keys that were not stored."""
+        return [
+            key
+            for key, value in mapping.items()
+            if not self.set(key, value, ttl_seconds, **options)
+        ]
+
+    def delete_many(self, keys: Iterable[Any]) -> int:
+        """Remove every key; return how many were there. Raises as `delete`, after trying all."""
+        names = [pool_key(key) for key in keys]
+        try:
+            return self.pool.delete_many(names)
+        finally:
+            for name in names:
+                self._forget_hot(name)
+
+    # Groups
+
+    def drop_tag(self, tag: str) -> None:
+        """Make every entry with *tag* a miss, in all processes at once; costs one delete.
+
+        Raises:
+            PmemCacheError: They may still be hits.
+        """
+        self._warm.drop_tag(tag_digest(tag))
+
+    def clear(self, namespace: str | None = None) -> None:
+        """Remove everything, or make every entry of *namespace* a miss, which costs one delete.
+
+        Raises:
+            PmemCacheError: Entries may still be there.
+        """
+        if namespace is not None:
+            self._warm.drop_tag(namespace_digest(namespace))
+            return
+        self.pool.clear()
+        self._hot.clear()
+
+    # Loading
+
+    def add_loader(self, prefix: str, loader: Loader) -> None:
+        """Load keys that begin with *prefix* by *loader*; the longest prefix counts."""
+        self._loaders.append((prefix, loader))
+        self._loaders.sort(key=lambda pair: len(pair[0]), reverse=True)
+
+    def _loader_of(self, key: Any) -> Loader | None:
+        for prefix, loader in self._loaders:
+            if not prefix or (isinstance(key, str) and key.startswith(prefix)):
+                return loader
+        return None
+
+    def get_or_load(  # noqa: PLR0913 - what becomes of the value
+        self,
+        key: Any,
+        loader: Loader,
+        ttl_seconds: float | Callable[[Any], float | None] | None = None,
+        grace_seconds: float = 0.0,
+        *,
+        tags: Iterable[str] = (),
+        namespace: str | None = None,
+        unless: Callable[[Any], bool] | None = None,
+        load: LoadPolicy | None = None,
+    ) -> Any:
+        """Return the value of *key*; on a miss call *loader* once, however many ask.
+
+        Concurrent misses of one key share a single call, in this process and in every other that is
+        attached to the pool. A value is never stored that was loaded before the key was set,
+        deleted or cleared, or one of its tags dropped.
+
+        Args:
+            loader: Called with *key* and without any lock held. If it raises, nothing is stored and
+                every waiter of this host sees the error. None is a value.
+            ttl_seconds: Time to live, or a function of the value that says it; None never expires,
+                0 and less is returned but not stored.
+            grace_seconds: How long after that one caller loads anew while the others are served
+                the stale value at once; so are all when the loader fails.
+            unless: Values for which this is true are returned but not stored.
+            load: Other than this cache's `LoadPolicy`.
+
+        Raises:
+            Exception: What *loader* raised, here or in the process that called it.
+        """
+        policy = load or self.load_policy
+        if not policy.early_beta and not policy.refresh_ahead_seconds:
+            value = self.find(key, _MISSING)
+            if value is not _MISSING:
+                return value
+        name = pool_key(key)
+        plan = LoadPlan(ttl_seconds, grace_seconds, _digests(tags, namespace), unless, policy)
+        if self._is_hot_only:
+            return self._load_hot(name, lambda: loader(key), plan)
+        self._misses += 1
+        return self._loading.get(name, lambda: loader(key), plan)
+
+    def _load_hot(self, key: Key, loader: Callable[[], Any], plan: LoadPlan) -> Any:
+        """Load for this process alone: the pool holds no values for others to find."""
+        self._misses += 1
+        self._loading.counts.loads += 1
+        value = loader()
+        if plan.keeps(value):
+            self._set_hot(key, value, plan.ttl_of(value, 0.0))
+        return value
+
+    async def aget_or_load(  # noqa: PLR0913 - as get_or_load
+        self,
+        key: Any,
+        loader: Callable[[Any], Any | Awaitable[Any]],
+        ttl_seconds: float | Callable[[Any], float | None] | None = None,
+        grace_seconds: float = 0.0,
+        *,
+        tags: Iterable[str] = (),
+        namespace: str | None = None,
+        unless: Callable[[Any], bool] | None = None,
+        load: LoadPolicy | None = None,
+    ) -> Any:
+        """As `get_or_load`, without blocking the event loop: a plain *loader* runs in a thread."""
+        name = pool_key(key)
+        value = self._find(name)
+        if value is not _MISSING:
+            return value
+        plan = LoadPlan(
+            ttl_seconds, grace_seconds, _digests(tags, namespace), unless, load or self.load_policy
+        )
+        self._misses += 1
+        return await self._loading.aget(name, _bind(loader, key), plan)
+
+    def refresh(  # noqa: PLR0913 - as get_or_load
+        self,
+        key: Any,
+        loader: Loader,
+        ttl_seconds: float | Callable[[Any], float | None] | None = None,
+        grace_seconds: float = 0.0,
+        *,
+        tags: Iterable[str] = (),
+        namespace: str | None = None,
+        unless: Callable[[Any], bool] | None = None,
+        load: LoadPolicy | None = None,
+    ) -> Any:
+        """Call *loader* now, and store what it returns in place of what there is."""
+        plan = LoadPlan(
+            ttl_seconds, grace_seconds, _digests(tags, namespace), unless, load or self.load_policy
+        )
+        name = pool_key(key)
+        if self._is_hot_only:
+            return self._load_hot(name, lambda: loader(key), plan)
+        return self._loading.refresh(name, lambda: loader(key), plan)
+
+    async def arefresh(  # noqa: PLR0913 - as get_or_load
+        self,
+        key: Any,
+        loader: Callable[[Any], Any | Awaitable[Any]],
+        ttl_seconds: float | Callable[[Any], float | None] | None = None,
+        grace_seconds: float = 0.0,
+        *,
+        tags: Iterable[str] = (),
+        namespace: str | None = None,
+        unless: Callable[[Any], bool] | None = None,
+        load: LoadPolicy | None = None,
+    ) -> Any:
+        """As `refresh`, without blocking the event loop."""
+        plan = LoadPlan(
+            ttl_seconds, grace_seconds, _digests(tags, namespace), unless, load or self.load_policy
+        )
+        return await self._loading.arefresh(pool_key(key), _bind(loader, key), plan)
+
+    # What there is
+
+    def tier_of(self, key: Any) -> str | None:
+        """Return the tier that a `get` would find *key* in: "hot", "warm", or None."""
+        name = pool_key(key)
+        if self._good_hot(name) is not None:
+            return "hot"
+        return None if self._peek(name) is None else "warm"
+
+    def ttl(self, key: Any) -> float | None:
+        """Return the seconds that *key* has left: `inf` without a deadline, None when missing."""
+        name = pool_key(key)
+        if self._is_hot_only:
+            entry = self._good_hot(name)
+            if entry is None:
+                return None
+            return math.inf if entry.deadline is None else entry.deadline - self._clock()
+        reading = self._peek(name)
+        if reading is None:
+            return None
+        return math.inf if reading.fresh_ms is None else reading.fresh_ms / 1000
+
+    def _peek(self, key: Key) -> Reading | None:
+        reading = self._warm.read(key)
+        if reading is None or (reading.fresh_ms is not None and reading.fresh_ms <= 0):
+            return None
+        return reading
+
+    def count(self, prefix: str) -> dict[str, int]:
+        """Return the number of live entries in each tier whose keys begin with *prefix*.
+
+        Looks at every entry, so the cost grows with the pool.
+        """
+        hot = [key for key in self._hot if isinstance(key, str) and key.startswith(prefix)]
+        return {
+            "hot": sum(self._good_hot(key) is not None for key in hot),
+            "warm": sum(self._peek(key) is not None for key in self.pool.keys(prefix)),
+        }
+
+    def stats(self) -> TieredStats:
+        """Return what this process did with the cache, and what all did with the pool."""
+        counts = self._loading.counts
+        try:
+            pool = self.pool.stats()
+        except FAILURES as error:
+            self._faults.read("reading statistics", error)
+            pool = None
+        return TieredStats(
+            hot_hits=_counted(self._hot_hits),
+            warm_hits=self._warm_hits,
+            misses=self._misses,
+            stale=counts.stale,
+            promotions=self._promotions,
+            hot_evictions=self._hot_evictions,
+            hot_entries=len(self._hot),
+            hot_bytes=int(self._hot.currsize),
+            hot_capacity_bytes=int(self._hot.maxsize),
+            loads=counts.loads,
+            load_errors=counts.load_errors,
+            load_waits=counts.waits,
+            load_takeovers=counts.takeovers,
+            loads_voided=counts.voided,
+            read_failures=self._faults.reads,
+            dropped_writes=self._faults.writes,
+            undecodable=self._faults.undecodable,
+            pool=pool,
+        )
+
+    @property
+    def maxsize(self) -> int:
+        """Most bytes of the pool, as cachetools names it."""
+        return self.pool.geometry().size_bytes or sys.maxsize
+
+    @property
+    def currsize(self) -> int:
+        """Bytes of keys and values in the pool, as cachetools names it."""
+        return self.pool.stats().payload_bytes
+
+    # The mapping
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return the value of *key*, loaded if it has a loader; raise KeyError on a miss."""
+        value = self.get(key, _MISSING)
+        if value is _MISSING:
+            raise KeyError(key)
+        return value
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Store *value* without a deadline."""
+        self.set(key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        """Remove *key*; raise KeyError when it is not there."""
+        if not self.delete(key):
+            raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether a `get` would find *key*; nothing is loaded."""
+        return self.tier_of(key) is not None
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Iterate over the keys of the pool, as bytes."""
+        for key in self.pool.keys(b""):
+            if not key.startswith(INTERNAL_PREFIX):
+                yield key
+
+    def __len__(self) -> int:
+        """Return the number of entries, by a walk over the keys."""
+        return sum(1 for _key in self)
+
+    def __bool__(self) -> bool:
+        """Return True: a cache is one, also when it is empty."""
+        return True
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """Return the value of *key*, which is *default* from now on if it had none."""
+        while True:
+            value = self._find(pool_key(key))
+            if value is not _MISSING:
+                return value
+            if self.add(key, default) or self._find(pool_key(key)) is _MISSING:
+                return default
+
+    # The end
+
+    def close(self) -> None:
+        """Let go of the pool; later reads are misses. May be called again."""
+        self._hot.clear()
+        if self._owns_pool:
+            self.pool.close()
+
+    def __enter__(self) -> Self:
+        """Return the cache, to be closed at the end of the block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the cache."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Name the pool's file."""
+        return f"<pmemcache.TieredCache {self.pool.path or '(private)'}>"
+
+
+def _open_pool(
+    path: str | os.PathLike[str] | None, policy: UsagePolicy, lifetime: Lifetime
+) -> Pool:
+    directory = Path(tempfile.gettempdir() if path is None else path)
+    if not directory.is_dir():
+        directory = directory.parent
+    return Pool(
+        path,
+        policy.warm_capacity(directory if directory.is_dir() else tempfile.gettempdir()),
+        lifetime=lifetime,
+        eviction=policy.eviction,
+        memory=policy.memory,
+    )
+
+
+def _digests(tags: Iterable[str], namespace: str | None) -> tuple[bytes, ...]:
+    if isinstance(tags, str):
+        message = f"tags is an iterable of str, not the str {tags!r}: write ({tags!r},)"
+        raise TypeError(message)
+    digests = tuple(map(tag_digest, tags))
+    return digests if namespace is None else (namespace_digest(namespace), *digests)
+
+
+def _bind(
+    loader: Callable[[Any], Any | Awaitable[Any]], key: Any
+) -> Callable[[], Any | Awaitable[Any]]:
+    """Return *loader* of *key*, a coroutine function when it is one."""
+    return functools.partial(loader, key)
+
+
+def _is_error(envelope: Envelope | None) -> bool:
+    return envelope is not None and envelope.is_error
+
+
+def _counted(count: Iterator[int]) -> int:
+    """Return how often next() was called on an `itertools.count`."""
+    return int(count.__reduce__()[1][0])

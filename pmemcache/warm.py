@@ -1,0 +1,293 @@
+"""The warm tier: the pool, read and written through the codec, with tags and stale values.
+
+Everything here is about shared memory; a process's own copies are the hot tier's. Failures of the
+pool are answered as `Faults` says, but for deletes, which raise: a delete that returned is true.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from pmemcache.codec import ENVELOPED
+from pmemcache.envelope import GENERATION_BYTES, Envelope
+from pmemcache.errors import NotAnIntegerError
+from pmemcache.faults import FAILURES
+from pmemcache.keys import digest, tag_key
+from pmemcache.serializers import TAG_INT, DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pmemcache.codec import Codec
+    from pmemcache.envelope import TagPair
+    from pmemcache.faults import Faults
+    from pmemcache.pool import Pool
+    from pmemcache.types import Key, OnlyIf, Versioned
+
+__all__ = ["Reading", "WarmTier", "Watch", "namespace_digest", "tag_digest"]
+
+Watch = tuple[int, int]
+"""A version's index and value."""
+
+_ODD: Final = 1
+_NOTHING: Final[Versioned] = (None, 0, 0, _ODD, None)
+_ADD_ATTEMPTS: Final = 8
+_CAS_ATTEMPTS: Final = 1000
+_INT64: Final = range(-(2**63), 2**63)
+
+
+def tag_digest(tag: str) -> bytes:
+    """Return what stands for *tag* in envelopes and keys."""
+    return digest(tag.encode(), b"tag")
+
+
+def namespace_digest(namespace: str) -> bytes:
+    """Return what stands for *namespace*: a tag that no name of a tag has."""
+    return digest(namespace.encode(), b"namespace")
+
+
+class Reading(NamedTuple):
+    """A live entry, as it was read."""
+
+    payload: bytes
+    """What `Codec.decode` reads the value from, with `tag`."""
+    tag: int
+    watch: Watch
+    """The version it was read under."""
+    dependencies: tuple[Watch, ...]
+    """The versions of its tags, read before."""
+    fresh_ms: int | None
+    """How long it stays fresh; 0 and less: it is stale; None: for ever."""
+    envelope: Envelope | None
+
+
+class WarmTier:
+    """A pool of values.
+
+    Safe for any number of threads and processes.
+
+    Args:
+        pool: Where the entries are.
+        codec: How values are written and read.
+        faults: What to do when the pool cannot serve.
+    """
+
+    def __init__(self, pool: Pool, codec: Codec, faults: Faults) -> None:
+        self.pool = pool
+        self.codec = codec
+        self.faults = faults
+
+    # Reading
+
+    def look(self, key: Key) -> Versioned:
+        """Return the stored bytes of *key*, whatever they are worth, with their version."""
+        try:
+            return self.pool.get_versioned(key)
+        except FAILURES as error:
+            self.faults.read("reading", error)
+            return _NOTHING
+
+    def read(self, key: Key, found: Versioned | None = None) -> Reading | None:
+        """Return the entry of *key*, fresh or stale, or None when there is none that counts.
+
+        Args:
+            found: What `look` gave for it just now.
+        """
+        payload, tag, index, version, ttl_ms = found or self.look(key)
+        if payload is None:
+            return None
+        try:
+            envelope, body = self.codec.unwrap(key, payload, tag)
+        except DecodeError as error:
+            self.undecodable(key, version, error)
+            return None
+        if envelope is None:
+            return Reading(body, tag, (index, version), (), ttl_ms, None)
+        dependencies = self._watch_tags(envelope.tags)
+        if dependencies is None:
+            return None
+        fresh_ms = None if ttl_ms is None else ttl_ms - envelope.grace_ms
+        return Reading(body, tag, (index, version), dependencies, fresh_ms, envelope)
+
+    def undecodable(self, key: Key, version: int, error: DecodeError) -> None:
+        """Count an entry that cannot be decoded, and remove it if it is still the one read."""
+        self.faults.decode(error)
+        try:
+            self.pool.put_if_version(key, b"", version, ttl_seconds=0)
+        except FAILURES as failure:
+            self.faults.write("removing what cannot be decoded", failure)
+
+    def is_current(self, watch: Watch) -> bool:
+        """Whether nothing happened under *watch* since."""
+        index, version = watch
+        try:
+            return self.pool.versions[index] == version
+        except (*FAILURES, ValueError):  # released by close()
+            return False
+
+    # Writing
+
+    def put(  # noqa: PLR0913 - what an entry is made of
+        self,
+        key: Key,
+        value: Any,
+        ttl_seconds: float | None,
+        *,
+        envelope: Envelope | None = None,
+        only_if: OnlyIf = None,
+        version: int | None = None,
+    ) -> bool:
+        """Store *value*; return whether it was stored.
+
+        Args:
+            ttl_seconds: How long it is fresh; it is kept for the envelope's grace besides.
+            only_if: As for `Pool.put`.
+            version: Store only if nothing happened to *key* since it had this version.
+
+        Raises:
+            Exception: Whatever the serializer raises for a value that it cannot serialize.
+        """
+        payload, tag = self.codec.encode(key, value, envelope)
+        if envelope is not None and ttl_seconds is not None and ttl_seconds > 0:
+            ttl_seconds += envelope.grace_ms / 1000
+        try:
+            if version is not None:
+                return self.pool.put_if_version(
+                    key, payload, version, ttl_seconds=ttl_seconds, tag=tag
+                )
+            stored = self.pool.put(key, payload, ttl_seconds=ttl_seconds, only_if=only_if, tag=tag)
+        except FAILURES as error:
+            self.faults.write("storing", error)
+            if only_if is None and version is None:
+                self._forget(key)
+            return False
+        if not stored and only_if is None:
+            self.faults.writes += 1
+        return stored
+
+    def add(
+        self, key: Key, value: Any, ttl_seconds: float | None, *, envelope: Envelope | None
+    ) -> bool:
+        """Store *value* if there is no fresh entry; return whether it was stored."""
+        for _attempt in range(_ADD_ATTEMPTS):
+            if self.put(key, value, ttl_seconds, envelope=envelope, only_if="absent"):
+                return True
+            found = self.look(key)
+            if found[0] is None:  # it went meanwhile, or the pool cannot serve
+                continue
+            reading = self.read(key, found)
+            if reading is not None and (reading.fresh_ms is None or reading.fresh_ms > 0):
+                return False
+            if self.put(key, value, ttl_seconds, envelope=envelope, version=found[3]):
+                return True
+        return False
+
+    def delete(self, key: Key) -> bool:
+        """Remove *key*; return whether an entry was there.
+
+        Raises:
+            PmemCacheError: It may still be there.
+        """
+        return self.pool.delete(key)
+
+    def touch(self, key: Key, ttl_seconds: float | None) -> bool:
+        """Give a fresh entry a new time to live; return whether there was one."""
+        try:
+            info = self.pool.info(key)
+            if info is None:
+                return False
+            if info.tag & ENVELOPED:
+                reading = self.read(key)
+                if reading is None or (reading.fresh_ms is not None and reading.fresh_ms <= 0):
+                    return False
+                if reading.envelope is not None and ttl_seconds is not None and ttl_seconds > 0:
+                    ttl_seconds += reading.envelope.grace_ms / 1000
+            return self.pool.touch(key, ttl_seconds)
+        except FAILURES as error:
+            self.faults.write("touching", error)
+            return False
+
+    def incr(
+        self, key: Key, delta: int, initial: int | None, ttl_seconds: float | None
+    ) -> int | None:
+        """Add to an int, in whatever way it was stored; return the sum, or None when missing.
+
+        Raises:
+            NotAnIntegerError: The value is something else.
+            IntegerOverflowError: The sum needs more than 64 bits; the value stays.
+        """
+        try:
+            return self.pool.incr(key, delta, initial=initial, ttl_seconds=ttl_seconds, tag=TAG_INT)
+        except NotAnIntegerError:
+            return self._incr_wrapped(key, delta, initial, ttl_seconds)
+        except FAILURES as error:
+            self.faults.write("counting", error)
+            return None
+
+    def _incr_wrapped(
+        self, key: Key, delta: int, initial: int | None, ttl_seconds: float | None
+    ) -> int | None:
+        """Add to an int that is in an envelope or signed: compare and swap."""
+        for _attempt in range(_CAS_ATTEMPTS):
+            found = self.look(key)
+            reading = self.read(key, found)
+            version = found[3]
+            if reading is None or (reading.fresh_ms is not None and reading.fresh_ms <= 0):
+                if initial is None:
+                    return None
+                if self.put(key, initial + delta, ttl_seconds, version=version):
+                    return initial + delta
+                continue
+            value = self.codec.decode(reading.payload, reading.tag)
+            if type(value) is not int or value + delta not in _INT64:
+                message = f"the value of {key!r} is not an integer that {delta} can be added to"
+                raise NotAnIntegerError(message)
+            left = None if reading.fresh_ms is None else reading.fresh_ms / 1000
+            if self.put(key, value + delta, left, envelope=reading.envelope, version=version):
+                return value + delta
+        self.faults.write("counting", TimeoutError(f"{key!r} changes all the time"))
+        return None
+
+    # Tags
+
+    def generations(self, digests: Iterable[bytes]) -> tuple[TagPair, ...]:
+        """Return each tag with its generation of now, made where there is none."""
+        return tuple((each, self._generation(each)) for each in digests)
+
+    def drop_tag(self, tag: bytes) -> None:
+        """Make every entry with this tag a miss, in all processes at once.
+
+        Raises:
+            PmemCacheError: They may still be hits.
+        """
+        self.pool.delete(tag_key(tag))
+
+    def _generation(self, tag: bytes) -> bytes:
+        key = tag_key(tag)
+        try:
+            for _attempt in range(_ADD_ATTEMPTS):
+                known = self.pool.get(key)
+                if known is not None:
+                    return known
+                self.pool.put(key, os.urandom(GENERATION_BYTES), only_if="absent")
+        except FAILURES as error:
+            self.faults.write("reading a tag", error)
+        return os.urandom(GENERATION_BYTES)  # of an entry that is never a hit
+
+    def _watch_tags(self, pairs: tuple[TagPair, ...]) -> tuple[Watch, ...] | None:
+        """Return the versions to watch, or None when one of the tags was dropped."""
+        watches = []
+        for tag, generation in pairs:
+            current, _tag, index, version, _ttl_ms = self.look(tag_key(tag))
+            if current != generation:
+                return None
+            watches.append((index, version))
+        return tuple(watches)
+
+    def _forget(self, key: Key) -> None:
+        """Remove what a failed write should have replaced; the next read is no old value."""
+        try:
+            self.pool.delete(key)
+        except FAILURES as error:
+            self.faults.write("removing the old value", error)
