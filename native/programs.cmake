@@ -27,7 +27,7 @@ function(pmc_add_program source)
   get_filename_component(name "${source}" NAME_WE)
   add_executable(${name} "${source}")
   target_include_directories(${name} PRIVATE src tests)
-  target_link_libraries(${name} PRIVATE pmemcache pmemcache_warnings)
+  target_link_libraries(${name} PRIVATE pmemcache pmemcache_warnings m)
 endfunction()
 
 function(pmc_add_test source label timeout_seconds)

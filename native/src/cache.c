@@ -286,6 +286,8 @@ write_shard(struct shard *shard, write_fn write, struct write_request *request,
     for (int growths = 0;; growths++) {
         enum pmc_status status = write_once(shard, write, request, nowait);
 
+        if (nowait && (status == SHARD_GROW_INDEX || status == SHARD_GROW_HEAP))
+            return PMC_BUSY; /* growing takes time, and the lock */
         if (status == SHARD_GROW_INDEX)
             status = shard_grow_index(shard);
         else if (status == SHARD_GROW_HEAP)

@@ -126,7 +126,7 @@ nobody_attached(int lock_fd)
 
 /* Take the first free place on this description of the lock file. */
 static bool
-take_place(struct pool *pool, int lock_fd)
+take_seat(struct pool *pool, int lock_fd, struct seat *seat_out)
 {
     for (uint32_t place = 0; place < ATTACHMENTS_MAX; place++) {
         struct attachment *attachment = &pool->attachments[place];
@@ -135,13 +135,22 @@ take_place(struct pool *pool, int lock_fd)
         if (!byte_lock(lock_fd, F_WRLCK, PLACE_BYTE + (off_t)place))
             continue;
         incarnation = add_relaxed(&attachment->incarnation, 1) + 1;
-        store_relaxed(&attachment->process_id, (uint32_t)getpid());
-        store_relaxed(&pool->place, place);
-        store_release(&pool->owner, lock_owner(place, incarnation));
+        *seat_out = (struct seat){.lock_fd = lock_fd,
+                                  .place = place,
+                                  .owner = lock_owner(place, incarnation)};
         return true;
     }
-    store_relaxed(&pool->owner, 0);
     return false;
+}
+
+/* From now on this process is the one at that place. */
+static void
+sit(struct pool *pool, const struct seat *seat)
+{
+    pool->lock_fd = seat->lock_fd;
+    store_relaxed(&pool->attachments[seat->place].process_id, (uint32_t)getpid());
+    store_relaxed(&pool->place, seat->place);
+    store_release(&pool->owner, seat->owner);
 }
 
 bool
@@ -177,27 +186,51 @@ pool_attached(struct pool *pool)
 
 /* ---- fork ------------------------------------------------------------ */
 
-/* Give a child its own description of the lock file and its own place. The
- * inherited one is closed last: until then the pool counts as attached. */
-static void
-attach_child(struct pool *pool)
+/* Open the lock file anew: another description of the same file. -1 on failure. */
+static int
+reopen_lock_file(const struct pool *pool)
 {
     char self[64];
-    int inherited = pool->lock_fd;
     int fd;
 
-    snprintf(self, sizeof self, "/proc/self/fd/%d", inherited);
+    snprintf(self, sizeof self, "/proc/self/fd/%d", pool->lock_fd);
     fd = open(self, O_RDWR | O_CLOEXEC);
     if (fd < 0 && pool->named)
         fd = openat(pool->directory_fd, pool->lock_name,
                     O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0 || !take_place(pool, fd)) {
+    return fd;
+}
+
+/* Before a fork: take the place that the child will have, so that the pool counts
+ * as attached however soon the parent leaves. */
+static void
+reserve_for_child(struct pool *pool)
+{
+    int fd = reopen_lock_file(pool);
+
+    pool->child = (struct seat){.lock_fd = -1};
+    if (fd >= 0 && take_seat(pool, fd, &pool->child))
+        return;
+    if (fd >= 0)
+        close(fd);
+}
+
+/* Give a child its own description of the lock file and its own place: the one
+ * that was reserved, or, for children made by a raw clone, a new one. The
+ * inherited description is closed last. */
+static void
+attach_child(struct pool *pool)
+{
+    int inherited = pool->lock_fd;
+
+    if (pool->child.lock_fd < 0)
+        reserve_for_child(pool);
+    if (pool->child.lock_fd < 0) {
         store_relaxed(&pool->owner, 0);
-        if (fd >= 0)
-            close(fd);
         return;
     }
-    pool->lock_fd = fd;
+    sit(pool, &pool->child);
+    pool->child.lock_fd = -1;
     close(inherited);
 }
 
@@ -222,20 +255,29 @@ static void
 before_fork(void)
 {
     pthread_mutex_lock(&process_mutex);
+    for (struct pool *pool = process_pools; pool; pool = pool->next_in_process)
+        reserve_for_child(pool);
 }
 
+/* The child has the reserved descriptions too; if there is none, closing them
+ * gives the places back. */
 static void
 after_fork_in_parent(void)
 {
+    for (struct pool *pool = process_pools; pool; pool = pool->next_in_process) {
+        if (pool->child.lock_fd >= 0)
+            close(pool->child.lock_fd);
+        pool->child.lock_fd = -1;
+    }
     pthread_mutex_unlock(&process_mutex);
 }
 
 static void
 after_fork_in_child(void)
 {
-    pthread_mutex_unlock(&process_mutex);
     for (struct pool *pool = process_pools; pool; pool = pool->next_in_process)
         (void)pool_owner(pool);
+    pthread_mutex_unlock(&process_mutex);
 }
 
 static void
@@ -244,28 +286,32 @@ watch_forks(void)
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
+/* Attaching and detaching keep out fork(): a child must find each pool either
+ * attached, and then attach itself, or not at all. */
 static void
-remember_pool(struct pool *pool)
+lock_process(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
 
     pthread_once(&once, watch_forks);
     pthread_mutex_lock(&process_mutex);
-    pool->next_in_process = process_pools;
-    process_pools = pool;
-    pthread_mutex_unlock(&process_mutex);
 }
 
 static void
-forget_pool(struct pool *pool)
+remember_pool_locked(struct pool *pool)
 {
-    pthread_mutex_lock(&process_mutex);
+    pool->next_in_process = process_pools;
+    process_pools = pool;
+}
+
+static void
+forget_pool_locked(const struct pool *pool)
+{
     for (struct pool **link = &process_pools; *link; link = &(*link)->next_in_process)
         if (*link == pool) {
             *link = pool->next_in_process;
             break;
         }
-    pthread_mutex_unlock(&process_mutex);
 }
 
 static struct fork_page *
@@ -811,6 +857,11 @@ create_files(struct pool *pool, const struct pmc_options *options,
 
     if (limit_bytes == PMC_SIZE_GROW)
         limit_bytes = file_system_bytes(pool);
+    if (limit_bytes / options->shards < PMC_POOL_MIN_BYTES)
+        return pool_fail(error_out, PMC_ENOSPACE, 0,
+                         "the file system of %s is too small for a pool",
+                         pool->heap_name);
+    pool->origin = POOL_CREATED;
     pool_geometry(options, limit_bytes, &identity);
     if (getrandom(&identity.pool_id, sizeof identity.pool_id, 0) < 0)
         return fail_system(error_out, "number", pool->heap_name);
@@ -837,7 +888,6 @@ create_files(struct pool *pool, const struct pmc_options *options,
         status = map_files(pool, &identity, error_out);
     if (status == PMC_OK)
         status = write_headers(pool, &identity, options, error_out);
-    pool->origin = POOL_CREATED;
     return status;
 }
 
@@ -911,6 +961,8 @@ new_pool(void)
     pool->heap_fd = -1;
     pool->index_fd = -1;
     pool->lock_fd = -1;
+    pool->child.lock_fd = -1;
+    pool->origin = POOL_JOINED; /* until files have been made */
     pool->directory_fd = -1;
     pool->index_directory_fd = -1;
     pool->fork_page = make_fork_page();
@@ -989,15 +1041,24 @@ link_into_place(const struct pool *pool)
 enum pmc_status
 pool_publish(struct pool *pool, struct pmc_error *error_out)
 {
+    struct seat seat;
+    bool seated;
+
     if (pool->named && pool->origin == POOL_CREATED && !link_into_place(pool))
         return fail_system(error_out, "link", pool->heap_name);
     STEP("attach.place");
-    if (!take_place(pool, pool->lock_fd))
+    lock_process();
+    seated = take_seat(pool, pool->lock_fd, &seat);
+    if (seated) {
+        sit(pool, &seat);
+        remember_pool_locked(pool);
+    }
+    pthread_mutex_unlock(&process_mutex);
+    if (!seated)
         return pool_fail(error_out, PMC_EATTACH_LIMIT, 0,
                          "%u processes are attached to %s already", ATTACHMENTS_MAX,
                          pool->heap_name);
     pool->published = true;
-    remember_pool(pool);
     STEP("attach.gate");
     byte_lock(pool->lock_fd, F_UNLCK, GATE_BYTE);
     return PMC_OK;
@@ -1055,9 +1116,11 @@ pool_close(struct pool *pool)
 {
     bool attached = pool_owner(pool) != 0;
 
-    forget_pool(pool);
+    lock_process();
+    forget_pool_locked(pool);
     if (attached && pool->named && pool->published &&
         pool->header->identity.lifetime == PMC_VOLATILE)
         remove_if_last(pool);
     release(pool); /* closing the lock file gives back place and gate */
+    pthread_mutex_unlock(&process_mutex);
 }

@@ -27,6 +27,14 @@ enum pool_origin {
 
 struct fork_page;
 
+/* A place that has been taken: the description of the lock file that holds its
+ * byte (-1: none), and what its process writes into locks. */
+struct seat {
+    int lock_fd;
+    uint32_t place;
+    uint32_t owner;
+};
+
 struct pool {
     struct pool_header *header; /* the index mapping */
     uint8_t *heap;              /* the heap mapping */
@@ -37,6 +45,7 @@ struct pool {
     _Atomic uint32_t owner; /* what this process writes into locks; 0: none */
     _Atomic uint32_t place;
     struct fork_page *fork_page;
+    struct seat child; /* reserved, while a fork is under way */
     int heap_fd;
     int index_fd;
     int lock_fd;
