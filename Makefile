@@ -28,7 +28,7 @@ PACKAGE_SOURCES := pyproject.toml README.md $(shell find native pmemcache integr
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help format demo test serve lint clean venv install sample dev redis headers browser \
+.PHONY: help format demo test bench bench-tools bench-python bench-speed bench-replay bench-space bench-plots serve lint clean venv install sample dev redis headers browser \
 	lint-c lint-python types ctest ctest-plain ctest-asan ctest-tsan ctest-faults test-core \
 	test-django test-django6 test-sample test-compare test-packaging run-demo run-serve
 
@@ -44,6 +44,10 @@ test: ## every test, as continuous integration runs them
 	@$(STEPS) --reports $(REPORTS) --setup headers venv install dev redis browser \
 		--then lint-python types lint-c ctest-plain ctest-asan ctest-tsan ctest-faults \
 		test-core test-django test-django6 test-sample test-compare test-packaging
+
+bench: ## benchmarks against peers and targets: build/bench/*.json and plots
+	@$(STEPS) --setup headers venv install bench-tools --then bench-python bench-speed bench-replay \
+		bench-space bench-plots
 
 serve: ## the sample site in a browser
 	@$(STEPS) --setup headers venv install sample --then run-serve
@@ -62,6 +66,7 @@ headers: ## the C compiler and the headers of Python
 venv: $(STAMPS)/venv ## .venv, a virtual environment
 install: $(STAMPS)/package ## build pmemcache and install it into .venv (at first a few seconds)
 sample: $(STAMPS)/sample ## what the sample site and the comparison need (at first half a minute)
+bench-tools: $(STAMPS)/bench ## peers and tools of the benchmarks
 dev: $(STAMPS)/dev ## what tests and linters need (at first half a minute)
 
 $(STAMPS)/venv:
@@ -81,7 +86,7 @@ $(STAMPS)/package: $(WHEELS)/stamp
 	@touch $@
 
 # The wheel, not the name: the extras come from what was just built.
-$(STAMPS)/sample $(STAMPS)/dev: pyproject.toml | $(STAMPS)/package
+$(STAMPS)/sample $(STAMPS)/dev $(STAMPS)/bench: pyproject.toml | $(STAMPS)/package
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet "$$(echo $(WHEELS)/*.whl)[$(@F)]"
 	@touch $@
 
@@ -100,6 +105,23 @@ run-serve: ## the site
 	cd sample_project && ../$(BIN)/python manage.py load_places
 	@echo "The sample site is at http://$(ADDRESS)/ until you press Ctrl-C."
 	cd sample_project && ../$(BIN)/gunicorn config.wsgi --workers 4 --bind $(ADDRESS)
+
+# The parts of bench. Figures go to build/bench and benchmarks/results, with the machine that made them.
+
+bench-python: ## one call from Python, beside py-lmdb
+	$(BIN)/python benchmarks/python_calls.py
+
+bench-speed: ## the engine, beside a memcpy
+	$(BIN)/python benchmarks/speed.py
+
+bench-replay: ## hit ratios on traces (PMEMCACHE_TRACES) or synthetic ones
+	$(BIN)/python benchmarks/replay.py
+
+bench-space: ## payload in a full pool
+	$(BIN)/python benchmarks/space.py
+
+bench-plots: ## plots of what was measured
+	$(BIN)/python benchmarks/plots.py
 
 # The parts of test. Each can be run alone once `make dev` has been. Django has one configuration
 # per process, so the folders that set one up are run apart.

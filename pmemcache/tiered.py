@@ -116,7 +116,7 @@ class TieredCache(MutableMapping[Any, Any]):
             made by fork. An open `Pool` is used as it is, and left open by `close`.
         policy: A `UsagePolicy`, its line, or its options in a dict; None: what the environment
             variable `PMEMCACHE_POLICY` says, or the default.
-        serializer: "pickle", "json", "msgpack" or a `Serializer`, for what is not str, bytes or int.
+        serializer: "pickle", "json", "msgpack" or a `Serializer`; str, bytes and int need none.
         loader: Called with the key by a `get` that misses. Or a dict of prefixes to loaders.
         load: How loaders are called, see `LoadPolicy`.
         lifetime: As for `Pool`.

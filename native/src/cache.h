@@ -1,9 +1,19 @@
 /*
- * struct pmc_cache: a pool, its shards, and this process's callbacks.
+ * struct pmc_cache: a pool, its shards, and this process's callbacks. The public
+ * functions check arguments, hash keys, choose shards, take locks, and call
+ * callbacks after locks were given back.
+ *
+ *   cache.c           opening, closing, what a pool is and holds
+ *   cache_read.c      look-ups
+ *   cache_write.c     changes
+ *   cache_lease.c     the right to load a key
+ *   status.c          statuses in words
  */
 #ifndef PMC_CACHE_H
 #define PMC_CACHE_H
 
+#include "clock.h"
+#include "hash.h"
 #include "pool.h"
 #include "shard.h"
 
@@ -21,5 +31,44 @@ struct pmc_cache {
     pmc_on_miss_fn on_miss;
     void *on_miss_context;
 };
+
+static inline uint64_t
+cache_hash(const struct pmc_cache *cache, const void *key, size_t key_size)
+{
+    return hash_bytes(key, key_size, cache->hash_seed);
+}
+
+static inline struct shard *
+cache_shard(const struct pmc_cache *cache, uint64_t hash)
+{
+    uint64_t number = cache->shard_shift == 64 ? 0 : hash >> cache->shard_shift;
+
+    return &cache->shards[number];
+}
+
+static inline uint64_t
+cache_now_ms(const struct pmc_cache *cache)
+{
+    return clock_coarse_ms() + (uint64_t)cache->clock_offset_ms;
+}
+
+static inline struct attachment *
+cache_counters(const struct pmc_cache *cache)
+{
+    return &cache->pool->attachments[load_relaxed(&cache->pool->place)];
+}
+
+/* False, and *status_out why, when no entry can have this key. */
+static inline bool
+cache_key_is_valid(const void *key, size_t key_size, enum pmc_status *status_out)
+{
+    if (key_size > PMC_KEY_MAX_BYTES)
+        *status_out = PMC_EKEY_SIZE;
+    else if (!key && key_size)
+        *status_out = PMC_EINVAL;
+    else
+        return true;
+    return false;
+}
 
 #endif

@@ -1,0 +1,315 @@
+/*
+ * Changes; see cache.h.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache.h"
+#include "expiry.h"
+
+/* How often a write asks for more memory before it gives up. */
+#define GROWTHS_A_WRITE 64
+static void
+call_on_evict(struct pmc_cache *cache, struct victims *victims)
+{
+    size_t at = 0;
+
+    while (at < victims->used) {
+        struct victim record;
+
+        memcpy(&record, victims->bytes + at, sizeof record);
+        at += sizeof record;
+        if (cache->on_evict)
+            cache->on_evict(cache, victims->bytes + at, record.key_size,
+                            (enum pmc_cause)record.cause, cache->on_evict_context);
+        at += round_up(record.key_size, 4);
+    }
+    free(victims->bytes);
+}
+
+/* A write to one shard, once, under its lock. The request begins with a struct
+ * write_request. */
+typedef enum pmc_status (*write_fn)(struct shard *shard, struct write_request *request);
+
+/* One attempt. Bytes that make no sense are mended, and the attempt repeated. */
+static enum pmc_status
+write_once(struct shard *shard, write_fn write, struct write_request *request,
+           bool nowait)
+{
+    enum pmc_status status = shard_lock(shard, nowait);
+
+    if (status != PMC_OK)
+        return status;
+    status = write(shard, request);
+    if (status == PMC_EDAMAGED) {
+        shard_recover_locked(shard);
+        status = write(shard, request);
+    }
+    if (status == PMC_EDAMAGED) {
+        shard_clear_locked(shard);
+        status = write(shard, request);
+    }
+    shard_unlock(shard);
+    return status;
+}
+
+/* Write, giving the shard memory as often as it asks. What the file system
+ * refuses is remembered, and the shard then makes do. */
+static enum pmc_status
+write_shard(struct shard *shard, write_fn write, struct write_request *request,
+            uint64_t blocks, bool nowait)
+{
+    for (int growths = 0;; growths++) {
+        enum pmc_status status = write_once(shard, write, request, nowait);
+
+        if (nowait && (status == SHARD_GROW_INDEX || status == SHARD_GROW_HEAP))
+            return PMC_BUSY; /* growing takes time, and the lock */
+        if (status == SHARD_GROW_INDEX)
+            status = shard_grow_index(shard);
+        else if (status == SHARD_GROW_HEAP)
+            status = shard_grow_heap(shard, blocks);
+        else
+            return status;
+        request->no_growth = growths >= GROWTHS_A_WRITE || status != PMC_OK;
+    }
+}
+
+static struct write_request
+write_request_of(const struct pmc_cache *cache, const void *key, size_t key_size,
+                 int64_t ttl_ms, struct victims *victims)
+{
+    uint64_t now = cache_now_ms(cache);
+
+    return (struct write_request){
+        .key = key,
+        .key_size = key_size,
+        .hash = cache_hash(cache, key, key_size),
+        .now_ms = now,
+        .deadline = ttl_ms > 0 ? expiry_deadline(now, ttl_ms) : now,
+        .victims = cache->on_evict ? victims : NULL,
+    };
+}
+
+static void
+count_rejected(struct pmc_cache *cache, enum pmc_status status)
+{
+    if (status == PMC_ETIMEDOUT)
+        add_relaxed(&cache_counters(cache)->rejected, 1);
+}
+
+static enum pmc_status
+put_one(struct pmc_cache *cache, const void *key, size_t key_size, const void *value,
+        size_t value_size, uint8_t tag, const struct pmc_put_options *options)
+{
+    bool nowait = (options->flags & PMC_NOWAIT) != 0;
+    uint64_t blocks = entry_blocks(key_size, value_size);
+    struct victims victims = {0};
+    struct write_request request;
+    struct shard *shard;
+    enum pmc_status status;
+
+    if (!cache_key_is_valid(key, key_size, &status))
+        return status;
+    if ((!value && value_size) || options->condition > PMC_IF_VERSION)
+        return PMC_EINVAL;
+    if (value_size > EXTENT_SIZE || blocks > cache->max_blocks)
+        return PMC_EVALUE_SIZE;
+    request = write_request_of(cache, key, key_size, options->ttl_ms, &victims);
+    request.value = value;
+    request.value_size = value_size;
+    request.condition = options->condition;
+    request.generation = options->generation;
+    request.tag = tag;
+    request.checksum = shard_checksum(request.hash, tag, value, value_size);
+    shard = cache_shard(cache, request.hash);
+    status = write_shard(shard, shard_put_locked, &request, blocks, nowait);
+    count_rejected(cache, status);
+    call_on_evict(cache, &victims);
+    return status;
+}
+
+static const struct pmc_put_options plain_put = {.ttl_ms = PMC_TTL_NONE};
+
+/* A value that is dead on arrival: the key must hold nothing afterwards. */
+static enum pmc_status
+put_expired(struct pmc_cache *cache, const void *key, size_t key_size,
+            const struct pmc_put_options *options)
+{
+    enum pmc_status status = pmc_delete(cache, key, key_size, options->flags);
+
+    return status == PMC_MISS ? PMC_OK : status;
+}
+
+enum pmc_status
+pmc_put(struct pmc_cache *cache, const void *key, size_t key_size, const void *value,
+        size_t value_size, const struct pmc_put_options *options)
+{
+    if (!options)
+        options = &plain_put;
+    if (options->ttl_ms <= 0 && options->condition == PMC_ALWAYS)
+        return put_expired(cache, key, key_size, options);
+    return put_one(cache, key, key_size, value, value_size, options->tag, options);
+}
+
+size_t
+pmc_put_many(struct pmc_cache *cache, struct pmc_item *items, size_t count,
+             const struct pmc_put_options *options)
+{
+    size_t stored = 0;
+
+    if (!options)
+        options = &plain_put;
+    for (size_t i = 0; i < count; i++) {
+        struct pmc_item *item = &items[i];
+
+        if (options->ttl_ms <= 0 && options->condition == PMC_ALWAYS)
+            item->status = put_expired(cache, item->key, item->key_size, options);
+        else
+            item->status = put_one(cache, item->key, item->key_size, item->value,
+                                   item->value_size, item->tag, options);
+        stored += item->status == PMC_OK;
+    }
+    return stored;
+}
+
+enum pmc_status
+pmc_delete(struct pmc_cache *cache, const void *key, size_t key_size, uint32_t flags)
+{
+    struct write_request request;
+    enum pmc_status status;
+
+    if (!cache_key_is_valid(key, key_size, &status))
+        return status;
+    request = write_request_of(cache, key, key_size, PMC_TTL_NONE, NULL);
+    return write_shard(cache_shard(cache, request.hash), shard_delete_locked, &request,
+                       0, (flags & PMC_NOWAIT) != 0);
+}
+
+size_t
+pmc_delete_many(struct pmc_cache *cache, struct pmc_item *items, size_t count,
+                uint32_t flags)
+{
+    size_t deleted = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        items[i].status = pmc_delete(cache, items[i].key, items[i].key_size, flags);
+        deleted += items[i].status == PMC_OK;
+    }
+    return deleted;
+}
+
+enum pmc_status
+pmc_touch(struct pmc_cache *cache, const void *key, size_t key_size, int64_t ttl_ms,
+          uint32_t flags)
+{
+    struct write_request request;
+    enum pmc_status status;
+
+    if (ttl_ms <= 0)
+        return pmc_delete(cache, key, key_size, flags);
+    if (!cache_key_is_valid(key, key_size, &status))
+        return status;
+    request = write_request_of(cache, key, key_size, ttl_ms, NULL);
+    return write_shard(cache_shard(cache, request.hash), shard_touch_locked, &request,
+                       0, (flags & PMC_NOWAIT) != 0);
+}
+
+enum pmc_status
+pmc_incr(struct pmc_cache *cache, const void *key, size_t key_size, int64_t delta,
+         const struct pmc_incr_options *options, int64_t *result_out)
+{
+    static const struct pmc_incr_options plain = {.ttl_ms = PMC_TTL_NONE};
+    struct victims victims = {0};
+    struct incr_request request;
+    enum pmc_status status;
+
+    if (!options)
+        options = &plain;
+    if (!cache_key_is_valid(key, key_size, &status))
+        return status;
+    request = (struct incr_request){
+        .write = write_request_of(cache, key, key_size, options->ttl_ms, &victims),
+        .delta = delta,
+        .initial = options->initial,
+        .create = options->create,
+        .created_tag = options->tag};
+    request.created_deadline = request.write.deadline;
+    status = write_shard(cache_shard(cache, request.write.hash), shard_incr_locked,
+                         &request.write, entry_blocks(key_size, sizeof request.digits),
+                         (options->flags & PMC_NOWAIT) != 0);
+    count_rejected(cache, status);
+    call_on_evict(cache, &victims);
+    if (status == PMC_OK)
+        *result_out = request.result;
+    return status;
+}
+
+/* Evict from the fullest shard that has an entry. */
+static enum pmc_status
+evict_from_any(struct pmc_cache *cache, struct write_request *request)
+{
+    for (uint32_t turn = 0; turn <= cache->shard_count; turn++) {
+        struct shard *fullest = NULL;
+        uint64_t most = 0;
+        enum pmc_status status;
+
+        for (uint32_t number = 0; number < cache->shard_count; number++) {
+            struct shard *shard = &cache->shards[number];
+            uint64_t used = load_relaxed(&shard->header->used_blocks);
+
+            if (used > most) {
+                most = used;
+                fullest = shard;
+            }
+        }
+        if (!fullest)
+            return PMC_MISS;
+        status = write_shard(fullest, shard_evict_locked, request, 0, false);
+        if (status != PMC_MISS)
+            return status;
+    }
+    return PMC_MISS;
+}
+
+enum pmc_status
+pmc_evict(struct pmc_cache *cache, const void *key, size_t key_size, void *key_out,
+          size_t *key_size_out)
+{
+    struct victims victims = {0};
+    struct write_request request;
+    enum pmc_status status;
+
+    if (!cache_key_is_valid(key, key_size, &status))
+        return status;
+    request = write_request_of(cache, key, key_size, PMC_TTL_NONE, NULL);
+    request.victims = &victims;
+    status = key ? write_shard(cache_shard(cache, request.hash), shard_evict_locked,
+                               &request, 0, false)
+                 : evict_from_any(cache, &request);
+    if (status == PMC_OK && victims.used) {
+        struct victim record;
+
+        memcpy(&record, victims.bytes, sizeof record);
+        if (key_out)
+            memcpy(key_out, victims.bytes + sizeof record, record.key_size);
+        if (key_size_out)
+            *key_size_out = record.key_size;
+    }
+    call_on_evict(cache, &victims);
+    return status;
+}
+
+enum pmc_status
+pmc_clear(struct pmc_cache *cache)
+{
+    for (uint32_t number = 0; number < cache->shard_count; number++) {
+        struct shard *shard = &cache->shards[number];
+        enum pmc_status status = shard_lock(shard, false);
+
+        if (status != PMC_OK)
+            return status;
+        shard_clear_locked(shard);
+        shard_unlock(shard);
+    }
+    return PMC_OK;
+}

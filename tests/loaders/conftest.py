@@ -1,0 +1,63 @@
+"""Caches over small private pools, closed after the test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import pmemcache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Clock:
+    """A clock that moves by hand, and moves a pool's with it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, cache: pmemcache.TieredCache, seconds: float) -> None:
+        self.now += seconds
+        cache.pool._attachment.advance_clock(seconds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def make_cache(clock: Clock) -> Iterator[Callable[..., pmemcache.TieredCache]]:
+    caches: list[pmemcache.TieredCache] = []
+
+    def make(path: Any = None, **options: Any) -> pmemcache.TieredCache:
+        options.setdefault("policy", {"hot": "1MiB", "warm": "16MiB"})
+        options.setdefault("clock", clock)
+        caches.append(pmemcache.TieredCache(path, **options))
+        return caches[-1]
+
+    yield make
+    for cache in caches:
+        cache.close()
+
+
+@pytest.fixture
+def cache(make_cache: Callable[..., pmemcache.TieredCache]) -> pmemcache.TieredCache:
+    return make_cache()
+
+
+@pytest.fixture
+def heat() -> Callable[[pmemcache.TieredCache, Any], None]:
+    """Read a key until it is hot."""
+
+    def heat(cache: pmemcache.TieredCache, key: Any) -> None:
+        for _read in range(cache.policy.promotion_count):
+            cache.get(key)
+        assert cache.tier_of(key) == "hot"
+
+    return heat

@@ -1,0 +1,135 @@
+"""A pool that cannot serve is a cache that misses, and never a request that fails."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import pmemcache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Make = Any
+
+
+class Broken:
+    """Stands for a method of a pool that fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __call__(self, *_args: Any, **_options: Any) -> Any:
+        raise self.error
+
+
+@pytest.fixture(
+    params=[pmemcache.DamagedPoolError, pmemcache.LockTimeoutError, pmemcache.SystemCallError]
+)
+def broken(
+    cache: pmemcache.TieredCache,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> pmemcache.TieredCache:
+    _break(cache, request.param("planted"), monkeypatch)
+    return cache
+
+
+def _break(
+    cache: pmemcache.TieredCache, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ["get", "get_versioned", "put", "put_if_version", "delete", "delete_many", "touch", "incr", "info", "clear", "bump", "lease_take", "lease_release", "lease_wait", "stats"]:
+        monkeypatch.setattr(cache.pool, name, Broken(error))
+
+
+def test_reads_are_misses_and_writes_are_dropped(broken: pmemcache.TieredCache) -> None:
+    assert broken.get("key", "default") == "default"
+    assert broken.get_many(["a", "b"]) == {}
+    assert not broken.set("key", 1)
+    assert not broken.set("key", 1, tags=("t",))
+    assert broken.set_many({"a": 1}) == ["a"]
+    assert not broken.add("key", 1)
+    assert not broken.touch("key", 1)
+    assert broken.incr("key", initial=1) is None
+    assert broken.get_or_load("key", lambda _key: "loaded") == "loaded"
+    assert "key" not in broken
+    assert broken.ttl("key") is None
+    stats = broken.stats()
+    assert stats.read_failures > 0
+    assert stats.dropped_writes > 0
+    assert stats.pool is None
+
+
+@pytest.mark.parametrize(
+    "delete",
+    [
+        lambda cache: cache.delete("key"),
+        lambda cache: cache.delete_many(["key"]),
+        lambda cache: cache.clear(),
+        lambda cache: cache.clear("namespace"),
+        lambda cache: cache.drop_tag("tag"),
+    ],
+)
+def test_delete_that_cannot_be_made_true_raises(
+    broken: pmemcache.TieredCache, delete: Callable[..., object]
+) -> None:
+    with pytest.raises(pmemcache.PmemCacheError, match="planted"):
+        delete(broken)
+
+
+def test_strict_raises(make_cache: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = make_cache(strict=True)
+    _break(cache, pmemcache.LockTimeoutError("planted"), monkeypatch)
+    for call in (
+        lambda: cache.get("key"),
+        lambda: cache.set("key", 1),
+        lambda: cache.touch("key", 1),
+        lambda: cache.incr("key"),
+    ):
+        with pytest.raises(pmemcache.LockTimeoutError):
+            call()
+
+
+def test_log_has_one_line_for_each_kind_of_failure(
+    broken: pmemcache.TieredCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "pmemcache"):
+        for _read in range(100):
+            broken.get("key")
+    assert len(caplog.records) == 1
+    assert "planted" in caplog.text
+
+
+def test_closed_cache_misses(make_cache: Make, heat: Callable[..., None]) -> None:
+    cache = make_cache()
+    cache.set("key", 1)
+    heat(cache, "key")
+    entry = cache._hot.entries["key"]
+    cache.close()
+    cache._hot_entries["key"] = entry
+    assert cache.get("key") is None
+    assert not cache.set("key", 1)
+    assert cache.get_or_load("key", lambda _key: 2) == 2
+    with pytest.raises(pmemcache.PoolClosedError):
+        cache.delete("key")
+    cache.close()
+
+
+def test_value_that_can_never_fit_removes_the_old_one(make_cache: Make) -> None:
+    cache = make_cache(policy="hot=1MiB,warm=1MiB")
+    cache.set("key", "old")
+    assert not cache.set("key", b"x" * 2_000_000)
+    assert cache.get("key") is None
+
+
+def test_wrong_arguments_raise(cache: pmemcache.TieredCache) -> None:
+    for call in (
+        lambda: cache.set("key", 1, "soon"),  # type: ignore[arg-type]
+        lambda: cache.set("key", lambda: None),
+        lambda: cache.set("k" * 70_000, 1),
+        lambda: cache.get([]),
+    ):
+        with pytest.raises((TypeError, ValueError, AttributeError, Exception)):
+            call()

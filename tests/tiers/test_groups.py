@@ -1,0 +1,98 @@
+"""Tags and namespaces drop many entries by one delete."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pmemcache
+
+
+def test_dropped_tag_makes_its_entries_misses(cache: pmemcache.TieredCache) -> None:
+    cache.set("a", 1, tags=("city:7",))
+    cache.set("b", 2, tags=("city:7", "city:8"))
+    cache.set("c", 3, tags=("city:8",))
+    cache.set("d", 4)
+    cache.drop_tag("city:7")
+    assert cache.get_many("abcd") == {"c": 3, "d": 4}
+    cache.drop_tag("city:8")
+    assert cache.get_many("abcd") == {"d": 4}
+    assert cache.tier_of("c") is None
+
+
+def test_dropped_tag_is_seen_by_hot_copies(
+    cache: pmemcache.TieredCache, heat: Callable[..., None]
+) -> None:
+    cache.set("a", 1, tags=("t",))
+    heat(cache, "a")
+    cache.drop_tag("t")
+    assert cache.get("a") is None
+
+
+def test_entry_written_after_the_drop_counts(cache: pmemcache.TieredCache) -> None:
+    cache.set("a", 1, tags=("t",))
+    cache.drop_tag("t")
+    cache.set("a", 2, tags=("t",))
+    assert cache.get("a") == 2
+
+
+def test_tag_that_was_never_used_can_be_dropped(cache: pmemcache.TieredCache) -> None:
+    cache.drop_tag("never")
+
+
+def test_lost_generation_never_brings_old_entries_back(cache: pmemcache.TieredCache) -> None:
+    cache.set("old", 1, tags=("t",))
+    (internal,) = [key for key in cache.pool.keys(b"\xff")]
+    assert cache.pool.evict(internal) == internal
+    cache.set("new", 2, tags=("t",))
+    assert cache.get("old") is None
+    assert cache.get("new") == 2
+
+
+def test_namespace_is_cleared_alone(
+    cache: pmemcache.TieredCache, heat: Callable[..., None]
+) -> None:
+    cache.set("a", 1, namespace="prices")
+    cache.set("b", 2, namespace="users")
+    cache.set("c", 3, tags=("prices",))
+    heat(cache, "a")
+    cache.clear("prices")
+    assert cache.get_many("abc") == {"b": 2, "c": 3}
+
+
+def test_add_replaces_what_a_dropped_tag_left(cache: pmemcache.TieredCache) -> None:
+    assert cache.add("a", 1, tags=("t",))
+    assert not cache.add("a", 2)
+    cache.drop_tag("t")
+    assert cache.add("a", 3)
+    assert cache.get("a") == 3
+
+
+def test_stale_entry_is_a_miss_for_everything_but_loads(
+    cache: pmemcache.TieredCache, clock: Any
+) -> None:
+    cache.set("a", 1, 10, grace_seconds=100)
+    clock.advance(cache, 11)
+    assert cache.get("a") is None
+    assert "a" not in cache
+    assert not cache.touch("a", 5)
+    assert cache.add("a", 2, 10, grace_seconds=100)
+    assert cache.touch("a", 50)
+    clock.advance(cache, 40)
+    assert cache.get("a") == 2
+    clock.advance(cache, 11)
+    assert cache.get("a") is None
+
+
+def test_internal_keys_are_not_shown(cache: pmemcache.TieredCache) -> None:
+    cache.set("a", 1, tags=("t",), namespace="n")
+    assert list(cache) == [b"a"]
+
+
+def test_a_str_is_not_taken_for_tags(cache: pmemcache.TieredCache) -> None:
+    with pytest.raises(TypeError, match="'city'"):
+        cache.set("a", 1, tags="city")
