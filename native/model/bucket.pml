@@ -38,7 +38,11 @@
 #define DEATHS 2 /* kills in a run */
 #endif
 #ifndef OPS
-#define OPS 1 /* operations of a writer's life; a new process has as many again */
+#define OPS 1 /* operations of a writer; a new process at its place only takes the lock */
+#endif
+
+#ifndef ROUNDS
+#define ROUNDS 1 /* how often a reader that finds a bucket busy takes the lock */
 #endif
 
 #ifdef EVICT
@@ -537,11 +541,11 @@ inline attach()
 proctype writer(byte me)
 {
     byte todo, key, value, slot, old, new, seen;
-    bool inherited, owner_lives;
+    bool inherited, owner_lives, reborn;
 
 live:
     attach();
-    todo = OPS;
+    todo = (reborn -> 1 : OPS);
     do
     :: atomic { todo > 0 ->
            todo--;
@@ -551,7 +555,10 @@ live:
            fi
        };
        lock_and_recover();
-       CHOOSE_OPERATION;
+       if
+       :: reborn
+       :: !reborn -> CHOOSE_OPERATION
+       fi;
        unlock();
        atomic { key = 0; value = 0; slot = 0; old = 0; new = 0 }
     :: todo == 0 -> break
@@ -564,7 +571,8 @@ dead:
         slot = 0;
         old = 0;
         new = 0;
-        inherited = false
+        inherited = false;
+        reborn = true
     };
     goto live;
 done:
@@ -668,12 +676,12 @@ wait:
     };
     if
     :: seq[BUCKET_OF_KEY(key, count)] != before || bucket_count != count -> goto again
-    :: rounds < 2 ->
+    :: rounds < ROUNDS ->
        rounds++;
        lock_and_recover();
        unlock();
        goto again
-    :: rounds == 2 /* a miss, whatever is there */
+    :: rounds == ROUNDS /* a miss, whatever is there */
     fi;
 dead:
 done:

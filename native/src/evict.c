@@ -51,6 +51,7 @@ evict_format_locked(struct shard *shard)
     queue_format_locked(shard);
     header->small_share = SHARE_UNIT / 100 * SMALL_START_PERCENT;
     memset(header->ghost_queues, 0, sizeof header->ghost_queues);
+    header->ghost_sweep = 0;
     header->lru_blocks_since_tick = 0;
     header->lru_full_blocks = 0;
     store_relaxed(&header->lru_clock, 0);

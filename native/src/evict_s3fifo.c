@@ -30,6 +30,10 @@
 #define SMALL_GHOSTS_PERCENT 90u
 #define MAIN_GHOSTS_PERCENT 50u
 
+/* Ticks are told apart modulo 256, five lengths of the queue: by then the sets
+ * have been swept, if they are not very many more than the ghosts. */
+#define SWEEPS_A_GHOST 2
+
 /* A place: fingerprint 15 | was in main 1 | tick 8 | size 8. */
 #define PLACE_FINGERPRINT 0xfffe0000u
 #define PLACE_MAIN 0x00010000u
@@ -200,6 +204,22 @@ ghost_place(const struct shard *shard, uint64_t mixed)
     return oldest;
 }
 
+/* Free the places of the dead before their ticks' numbers come round. */
+static void
+ghost_sweep(struct shard *shard)
+{
+    struct shard_header *header = shard->header;
+
+    for (int turn = 0; turn < SWEEPS_A_GHOST; turn++) {
+        struct ghost_set *set =
+            &shard->ghosts[header->ghost_sweep++ & (header->ghost_sets - 1)];
+
+        for (uint32_t way = 0; way < GHOST_WAYS; way++)
+            if (!place_is_alive(shard, set->place[way]))
+                set->place[way] = 0;
+    }
+}
+
 static void
 ghost_add(struct shard *shard, uint64_t hash, bool from_main, uint32_t blocks)
 {
@@ -210,6 +230,7 @@ ghost_add(struct shard *shard, uint64_t hash, bool from_main, uint32_t blocks)
 
     if (shard->header->ghost_sets == 0)
         return;
+    ghost_sweep(shard);
     place = ghost_place(shard, mixed);
     if (place_is_alive(shard, *place))
         ghost_queue_remove(shard, *place);

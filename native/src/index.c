@@ -10,7 +10,7 @@
 #include "queue.h"
 
 /* Entries per primary slot, in percent, above which a bucket is split. */
-#define LOAD_PERCENT 75u
+#define LOAD_PERCENT 85u
 #define GHOSTS_PER_100_ENTRIES 150u
 
 static uint32_t
@@ -308,51 +308,6 @@ bucket_is_empty(const struct bucket *bucket)
     return load_relaxed(&bucket->tags[0]) == 0 && load_relaxed(&bucket->tags[1]) == 0;
 }
 
-/* Take an overflow bucket that has become empty out of its chain. The primary
- * bucket is odd. */
-static void
-unlink_if_empty(struct shard *shard, struct bucket *primary, uint32_t number)
-{
-    struct bucket *previous = primary;
-
-    if (number < shard->max_buckets || !bucket_is_empty(&shard->buckets[number]))
-        return;
-    for (int hops = 0; hops < CHAIN_MAX; hops++) {
-        uint32_t next = index_chain_next(shard, previous);
-
-        if (next == NO_BUCKET)
-            return;
-        if (next == number) {
-            store_relaxed(&previous->overflow,
-                          index_chain_next(shard, &shard->buckets[number]));
-            STEP("remove.unlink");
-            give_overflow(shard, number);
-            return;
-        }
-        previous = &shard->buckets[next];
-    }
-}
-
-void
-index_remove_locked(struct shard *shard, uint64_t hash, uint32_t slot)
-{
-    struct bucket *primary = primary_bucket(shard, hash);
-
-    if (MUTANT("evict-without-sequence")) {
-        index_clear_slot(shard, slot);
-        return;
-    }
-    intend(shard, primary, slot, INTENT_SLOT);
-    STEP("remove.begin");
-    change_begin(shard, hash, primary);
-    index_clear_slot(shard, slot);
-    STEP("remove.written");
-    unlink_if_empty(shard, primary, slot / BUCKET_SLOTS);
-    change_end(shard, hash, primary);
-    STEP("remove.end");
-    intent_done(shard);
-}
-
 /* ---- overflow -------------------------------------------------------- */
 
 static uint32_t
@@ -506,7 +461,7 @@ free_slot_before(const struct shard *shard, uint32_t primary, uint32_t stop)
 }
 
 /* Pull entries from overflow buckets into free slots before them, and give the
- * empty ones back. */
+ * empty ones back. Killed in between, an entry is in two slots. */
 static void
 shorten_chain(struct shard *shard, uint32_t primary)
 {
@@ -540,6 +495,27 @@ shorten_chain(struct shard *shard, uint32_t primary)
         }
         number = next;
     }
+}
+
+void
+index_remove_locked(struct shard *shard, uint64_t hash, uint32_t slot)
+{
+    struct bucket *primary = primary_bucket(shard, hash);
+
+    if (MUTANT("evict-without-sequence")) {
+        index_clear_slot(shard, slot);
+        return;
+    }
+    intend(shard, primary, slot, INTENT_SLOT);
+    STEP("remove.begin");
+    change_begin(shard, hash, primary);
+    index_clear_slot(shard, slot);
+    STEP("remove.written");
+    /* From here on the slot may take an entry from the chain's end. */
+    intent_done(shard);
+    shorten_chain(shard, (uint32_t)(primary - shard->buckets));
+    change_end(shard, hash, primary);
+    STEP("remove.end");
 }
 
 /* Two overflow buckets must be free before a split begins: then only a chain of

@@ -162,6 +162,8 @@ struct shard_header {
     uint64_t lru_blocks_since_tick;
     uint64_t lru_full_blocks;           /* limit_blocks when a victim was last wanted */
     struct ghost_queue ghost_queues[2]; /* of the small queue; of the main queue */
+    uint32_t ghost_sweep;               /* the next set to be swept */
+    uint32_t ghost_reserved;
 
     uint64_t bin_map[BIN_WORDS]; /* which bins hold a hole */
     uint32_t bin_head[BIN_COUNT];

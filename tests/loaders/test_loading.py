@@ -1,0 +1,406 @@
+"""A missing value is loaded once per host, and never put back after it was deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import pmemcache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+Make = Any
+
+
+def together(count: int, call: Callable[[], Any]) -> list[Any]:
+    """Return what *count* threads get from *call*, errors included."""
+
+    def attempt(_number: int) -> Any:
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001 - it is the result
+            return error
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(attempt, range(count)))
+
+
+def slowly(value: Any, calls: list[Any], seconds: float = 0.1) -> Callable[[Any], Any]:
+    def load(key: Any) -> Any:
+        calls.append(key)
+        time.sleep(seconds)
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    return load
+
+
+def test_threads_share_one_load(cache: pmemcache.TieredCache) -> None:
+    calls: list[Any] = []
+    assert together(8, lambda: cache.get_or_load("k", slowly([1], calls))) == [[1]] * 8
+    assert calls == ["k"]
+    stats = cache.stats()
+    assert (stats.loads, stats.load_waits) == (1, 7)
+
+
+def test_processes_share_one_load(tmp_path: Path) -> None:
+    log = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def load(_key: str) -> str:
+        os.write(log, b"x")
+        time.sleep(0.2)
+        return "value"
+
+    def ask() -> None:
+        with pmemcache.TieredCache(tmp_path / "p", policy="warm=8MiB") as mine:
+            answers = together(4, lambda: mine.get_or_load("k", load))
+        os._exit(answers != ["value"] * 4)
+
+    with pmemcache.TieredCache(tmp_path / "p", policy="warm=8MiB"):
+        children = []
+        for _process in range(4):
+            children.append(os.fork())
+            if children[-1] == 0:
+                ask()
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert codes == [0] * 4
+    assert (tmp_path / "log").read_bytes() == b"x"
+
+
+def test_killed_leader_is_taken_over(cache: pmemcache.TieredCache) -> None:
+    ready_read, ready_write = os.pipe()
+
+    def stuck(_key: str) -> str:
+        os.write(ready_write, b"x")
+        time.sleep(60)
+        return "never"
+
+    child = os.fork()
+    if child == 0:
+        cache.get_or_load("k", stuck)
+        os._exit(1)
+    os.read(ready_read, 1)
+    answers: list[Any] = []
+    waiter = threading.Thread(
+        target=lambda: answers.append((cache.get_or_load("k", lambda _key: "mine"), time.time()))
+    )
+    waiter.start()
+    time.sleep(0.1)
+    assert answers == []
+    os.kill(child, signal.SIGKILL)
+    killed = time.time()
+    os.waitpid(child, 0)
+    waiter.join(10)
+    value, moment = answers[0]
+    assert value == "mine"
+    assert moment - killed < 2  # bounds are for an idle host; this one may be busy
+    assert cache.stats().load_takeovers == 1
+
+
+def test_waiter_gives_up_and_loads_itself(make_cache: Make) -> None:
+    cache = make_cache(load=pmemcache.LoadPolicy(wait_seconds=0.05), clock=time.monotonic)
+    calls: list[Any] = []
+    answers = together(2, lambda: cache.get_or_load("k", slowly(1, calls, 0.4)))
+    assert answers == [1, 1]
+    assert len(calls) == 2
+
+
+def test_reentry_by_the_same_thread_computes(cache: pmemcache.TieredCache) -> None:
+    def outer(_key: str) -> Any:
+        return ("outer", cache.get_or_load("k", lambda _key: "inner"))
+
+    assert cache.get_or_load("k", outer) == ("outer", "inner")
+    assert cache.get("k") == ("outer", "inner")
+
+
+def test_loaders_may_load_other_keys(cache: pmemcache.TieredCache) -> None:
+    def load(number: int) -> int:
+        return 1 if number < 2 else sum(cache.get_or_load(number - n, load) for n in (1, 2))
+
+    assert cache.get_or_load(40, load) == 165580141
+
+
+class OddError(Exception):
+    """Cannot be pickled, as many cannot."""
+
+    def __reduce__(self) -> Any:
+        raise pickle.PicklingError
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(KeyError("no"), KeyError), (OddError("odd"), pmemcache.LoaderError)],
+)
+def test_error_reaches_every_waiter(
+    cache: pmemcache.TieredCache, error: Exception, expected: type
+) -> None:
+    calls: list[Any] = []
+    answers = together(4, lambda: cache.get_or_load("k", slowly(error, calls)))
+    assert calls == ["k"]
+    assert sum(answer is error for answer in answers) == 1
+    others = [answer for answer in answers if answer is not error]
+    assert [type(other) for other in others] == [expected] * 3
+    assert all("no" in str(other) or "odd" in str(other) for other in others)
+    assert "k" not in cache
+    assert cache.get_or_load("k", lambda _key: "better") == "better"
+
+
+def test_error_has_no_context_of_ours(cache: pmemcache.TieredCache) -> None:
+    with pytest.raises(IndexError) as raised:
+        cache.get_or_load("k", lambda _key: [][0])
+    assert raised.value.__context__ is None
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, StopIteration])
+def test_every_way_out_frees_the_lease(
+    cache: pmemcache.TieredCache, error: type[BaseException]
+) -> None:
+    def interrupted(_key: str) -> Any:
+        raise error
+
+    with pytest.raises(error):
+        cache.get_or_load("k", interrupted)
+    assert cache.pool.lease_take("k", 1).granted
+
+
+def test_none_is_loaded_once(cache: pmemcache.TieredCache) -> None:
+    calls: list[Any] = []
+    for _call in range(3):
+        assert cache.get_or_load("k", slowly(None, calls, 0)) is None
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda cache: cache.set("k", "newer"), "newer"),
+        (lambda cache: cache.delete("k"), None),
+        (lambda cache: cache.clear(), None),
+        (lambda cache: cache.drop_tag("t"), None),
+        (lambda cache: cache.clear("n"), None),
+    ],
+)
+def test_change_during_the_load_is_not_undone(
+    cache: pmemcache.TieredCache, change: Callable[..., object], expected: Any
+) -> None:
+    def load(_key: str) -> str:
+        change(cache)
+        return "old"
+
+    assert cache.get_or_load("k", load, tags=("t",), namespace="n") == "old"
+    assert cache.get("k") == expected
+
+
+def test_value_is_not_kept_when_so_asked(cache: pmemcache.TieredCache) -> None:
+    assert cache.get_or_load("k", lambda _key: 0, unless=lambda value: not value) == 0
+    assert cache.get_or_load("k", lambda _key: 1, lambda value: value - 1) == 1
+    assert "k" not in cache
+    assert cache.get_or_load("k", lambda _key: 5, lambda value: value - 1) == 5
+    assert cache.ttl("k") == pytest.approx(4, abs=0.1)
+
+
+def test_waiters_do_not_queue_for_what_is_not_kept(cache: pmemcache.TieredCache) -> None:
+    calls: list[Any] = []
+    begun = time.monotonic()
+    answers = together(
+        5, lambda: cache.get_or_load("k", slowly(1, calls, 0.3), unless=lambda _value: True)
+    )
+    assert answers == [1] * 5
+    assert time.monotonic() - begun < 1.4  # five in a row would take 1.5
+
+
+def test_stale_value_is_served_while_one_loads(cache: pmemcache.TieredCache, clock: Any) -> None:
+    assert cache.get_or_load("k", lambda _key: "old", 10, 60) == "old"
+    clock.advance(cache, 11)
+    calls: list[Any] = []
+    answers = together(4, lambda: cache.get_or_load("k", slowly("new", calls), 10, 60))
+    assert sorted(answers) == ["new", "old", "old", "old"]
+    assert len(calls) == 1
+    assert cache.get_or_load("k", slowly("newer", calls), 10, 60) == "new"
+    assert cache.stats().stale == 3
+    clock.advance(cache, 100)
+    assert cache.get_or_load("k", lambda _key: "last", 10, 60) == "last"
+
+
+def test_stale_value_is_served_when_the_loader_fails(
+    cache: pmemcache.TieredCache, clock: Any
+) -> None:
+    cache.set("k", "old", 10, grace_seconds=60)
+    clock.advance(cache, 11)
+    assert cache.get_or_load("k", slowly(OSError(), [], 0), 10, 60) == "old"
+    clock.advance(cache, 100)
+    with pytest.raises(OSError):  # noqa: PT011 - the loader's own
+        cache.get_or_load("k", slowly(OSError(), [], 0), 10, 60)
+
+
+def test_negative_caching_remembers_an_error(make_cache: Make, clock: Any) -> None:
+    cache = make_cache(load=pmemcache.LoadPolicy(negative_ttl_seconds=10))
+    calls: list[Any] = []
+    for _call in range(3):
+        with pytest.raises(KeyError):
+            cache.get_or_load("k", slowly(KeyError("no"), calls, 0))
+    assert len(calls) == 1
+    assert cache.get("k", "default") == "default"
+    clock.advance(cache, 11)
+    assert cache.get_or_load("k", lambda _key: 1) == 1
+
+
+def test_early_recompute(make_cache: Make, clock: Any) -> None:
+    chances = iter([0.5, 0.5, 0.9, 0.5])
+    cache = make_cache(
+        load=pmemcache.LoadPolicy(early_beta=1), chance=lambda: next(chances, 0.5)
+    )
+
+    def load(value: str) -> Callable[[Any], str]:
+        def takes_a_second(_key: Any) -> str:
+            clock.advance(cache, 1)
+            return value
+
+        return takes_a_second
+
+    assert cache.get_or_load("k", load("first"), 10) == "first"
+    assert cache.get_or_load("k", load("second"), 10) == "first"
+    clock.advance(cache, 9.5)
+    assert cache.get_or_load("k", load("third"), 10) == "third"
+
+
+def test_refresh_ahead_loads_in_the_background(make_cache: Make, clock: Any) -> None:
+    cache = make_cache(load=pmemcache.LoadPolicy(refresh_ahead_seconds=3))
+    cache.get_or_load("k", lambda _key: "old", 10)
+    clock.advance(cache, 8)
+    loaded = threading.Event()
+
+    def load(_key: str) -> str:
+        loaded.set()
+        return "new"
+
+    assert cache.get_or_load("k", load, 10) == "old"
+    assert loaded.wait(10)
+    deadline = time.monotonic() + 10
+    while cache.get("k") != "new" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert cache.get("k") == "new"
+
+
+def test_jitter_shortens_the_time_to_live(make_cache: Make) -> None:
+    cache = make_cache(load=pmemcache.LoadPolicy(ttl_jitter=0.5), chance=lambda: 0.5)
+    cache.get_or_load("k", lambda _key: 1, 100)
+    assert cache.ttl("k") == pytest.approx(75, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lease_seconds": 0},
+        {"wait_seconds": -1},
+        {"ttl_jitter": 1.0},
+        {"early_beta": -1},
+        {"refresh_ahead_seconds": -1},
+        {"negative_ttl_seconds": float("nan")},
+    ],
+)
+def test_impossible_policy_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(pmemcache.ConfigurationError, match=next(iter(wrong))):
+        pmemcache.LoadPolicy(**wrong)
+
+
+def test_loaders_by_prefix(make_cache: Make) -> None:
+    cache = make_cache(loader={"city:": str.upper, "city:big:": str.title})
+    assert cache.get("city:rome") == "CITY:ROME"
+    assert cache["city:big:rome"] == "City:Big:Rome"
+    assert cache.get("other") is None
+    assert cache.tier_of("city:rome") == "warm"
+
+
+def test_loader_of_all_keys(make_cache: Make) -> None:
+    cache = make_cache(loader=lambda key: key * 2)
+    assert cache[4] == 8
+    assert cache.get("a") == "aa"
+
+
+def test_engine_callback_fills_a_miss(cache: pmemcache.TieredCache) -> None:
+    cache.pool.on_miss(lambda pool, key: key == b"k" and pool.put(key, b"filled", tag=1))
+    assert cache.get("k") == "filled"
+
+
+def test_refresh_replaces_the_value(cache: pmemcache.TieredCache) -> None:
+    cache.set("k", "old")
+    assert cache.refresh("k", lambda _key: "new") == "new"
+    assert cache.get("k") == "new"
+
+    def meanwhile(_key: str) -> str:
+        cache.set("k", "meanwhile")
+        return "loaded"
+
+    assert cache.refresh("k", meanwhile) == "loaded"
+    assert cache.get("k") is None
+
+
+def test_tasks_share_one_load_and_the_loop_stays_free(cache: pmemcache.TieredCache) -> None:
+    calls: list[Any] = []
+    ticks = 0
+
+    async def load(key: str) -> str:
+        calls.append(key)
+        await asyncio.sleep(0.2)
+        return "value"
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0.01)
+
+    async def main() -> list[str]:
+        ticking = asyncio.create_task(tick())
+        answers = await asyncio.gather(*(cache.aget_or_load("k", load) for _task in range(5)))
+        ticking.cancel()
+        return answers
+
+    assert asyncio.run(main()) == ["value"] * 5
+    assert calls == ["k"]
+    assert ticks > 5
+
+
+def test_plain_loader_runs_in_a_thread(cache: pmemcache.TieredCache) -> None:
+    async def main() -> Any:
+        return await cache.aget_or_load("k", lambda _key: threading.current_thread().name)
+
+    assert asyncio.run(main()) != threading.main_thread().name
+
+
+def test_cancelled_leader_frees_the_lease(cache: pmemcache.TieredCache) -> None:
+    async def load(_key: str) -> None:
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        task = asyncio.create_task(cache.aget_or_load("k", load))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+    assert cache.pool.lease_take("k", 1).granted
+
+
+def test_task_that_asks_for_what_it_loads_computes(cache: pmemcache.TieredCache) -> None:
+    async def inner(_key: str) -> str:
+        return "inner"
+
+    async def outer(_key: str) -> str:
+        return "outer " + await cache.aget_or_load("k", inner)
+
+    assert asyncio.run(cache.aget_or_load("k", outer)) == "outer inner"
+    assert asyncio.run(cache.arefresh("k", inner)) == "inner"
+    assert cache.get("k") == "inner"
