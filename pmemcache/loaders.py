@@ -196,9 +196,7 @@ class Loading:
             except StopIteration as stop:
                 outcome: _Outcome = stop.value
                 break
-            answer = (
-                self._wait(key, step) if isinstance(step, _Wait) else self._call(key, loader)
-            )
+            answer = self._wait(key, step) if isinstance(step, _Wait) else self._call(key, loader)
         return outcome.result()
 
     async def _adrive(self, key: Key, loader: Callable[[], Any], steps: _Steps) -> Any:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pmemcache
 
 
 def pytest_configure() -> None:
@@ -24,3 +30,58 @@ def pytest_configure() -> None:
 def _outside_the_source_tree(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Leave the repository, so that Pythons which tests start import the installed package too."""
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
+# Tiered caches over small private pools, closed after the test.
+
+
+class Clock:
+    """A clock that moves by hand, and moves a pool's with it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, cache: pmemcache.TieredCache, seconds: float) -> None:
+        self.now += seconds
+        cache.pool._attachment.advance_clock(seconds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def make_cache(clock: Clock) -> Iterator[Callable[..., pmemcache.TieredCache]]:
+    package = importlib.import_module("pmemcache")
+    caches: list[pmemcache.TieredCache] = []
+
+    def make(path: Any = None, **options: Any) -> pmemcache.TieredCache:
+        options.setdefault("policy", {"hot": "1MiB", "warm": "16MiB"})
+        options.setdefault("clock", clock)
+        caches.append(package.TieredCache(path, **options))
+        return caches[-1]
+
+    yield make
+    for cache in caches:
+        cache.close()
+
+
+@pytest.fixture
+def cache(make_cache: Callable[..., pmemcache.TieredCache]) -> pmemcache.TieredCache:
+    return make_cache()
+
+
+@pytest.fixture
+def heat() -> Callable[[pmemcache.TieredCache, Any], None]:
+    """Read a key until it is hot."""
+
+    def heat(cache: pmemcache.TieredCache, key: Any) -> None:
+        for _read in range(cache.policy.promotion_count):
+            cache.get(key)
+        assert cache.tier_of(key) == "hot"
+
+    return heat

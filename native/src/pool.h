@@ -103,6 +103,9 @@ _Atomic uint64_t *pool_versions(const struct pool *pool);
 struct shard_header *pool_shard_header(const struct pool *pool, uint32_t number);
 uint8_t *pool_shard_heap(const struct pool *pool, uint32_t number);
 
+/* Write *error_out (may be NULL): errno says that `what name` failed. */
+enum pmc_status pool_fail_system(struct pmc_error *error_out, const char *what,
+                                 const char *name);
 /* Write *error_out (may be NULL) and return status. */
 enum pmc_status pool_fail(struct pmc_error *error_out, enum pmc_status status,
                           int system_errno, const char *format, ...)

@@ -77,7 +77,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.now += seconds
 
     @rule(key=KEYS, value=VALUES, ttl=TTLS, tags=TAGS, namespace=NAMESPACES, grace=st.booleans())
-    def set(
+    def set(  # noqa: PLR0913, PLR0917 - what hypothesis draws
         self,
         key: Any,
         value: Any,
@@ -166,9 +166,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.drop(f"namespace {namespace}")
 
     def drop(self, group: str) -> None:
-        self.model = {
-            key: entry for key, entry in self.model.items() if group not in entry.groups
-        }
+        self.model = {key: entry for key, entry in self.model.items() if group not in entry.groups}
 
     @rule()
     def clear(self) -> None:

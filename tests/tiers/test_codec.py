@@ -142,7 +142,14 @@ def test_secret_of_wrong_length_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("payload", "tag"),
-    [(b"", 3), (b"cno_module\nName\n.", 3), (b"x", 30), (b"x", 0x80), (b"\x09x", 0x83), (b"", 0x40)],
+    [
+        (b"", 3),
+        (b"cno_module\nName\n.", 3),
+        (b"x", 30),
+        (b"x", 0x80),
+        (b"\x09x", 0x83),
+        (b"", 0x40),
+    ],
 )
 def test_what_cannot_be_decoded_is_a_miss_counted_and_removed(
     make_cache: Make, caplog: pytest.LogCaptureFixture, payload: bytes, tag: int

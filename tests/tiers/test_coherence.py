@@ -9,6 +9,8 @@ SIAM J. Comput. 1997).
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import json
 import math
 import os
@@ -49,45 +51,61 @@ def violations(history: list[Call], *, may_lose: bool) -> list[str]:
         calls = [call for call in history if call.key == key]
         writes = {call.value: call for call in calls if call.kind == "set"}
         deletes = [call for call in calls if call.kind == "delete"]
-        reads = [call for call in calls if call.kind == "get"]
-        zones = []
-        for value, write in writes.items():
-            cluster = [write, *(read for read in reads if read.value == value)]
-            low, high = min(c.end for c in cluster), max(c.begin for c in cluster)
-            zones.append((low, high, value))
-            for read in cluster[1:]:
-                if read.end < write.begin:
-                    found.append(f"{key}: {value} was read before it was written")
-            for gone in deletes:
-                if write.end < gone.begin and gone.end < high:
-                    found.append(f"{key}: {value} was read after it was deleted")
-        forward = [zone for zone in zones if zone[0] < zone[1]]
-        backward = [(high, low, value) for low, high, value in zones if low >= high]
-        for low, high, value in forward:
-            for other_low, other_high, other in forward:
-                if value < other and low < other_high and other_low < high:
-                    found.append(f"{key}: {value} and {other} were held at once")
-            for other_low, other_high, other in backward:
-                if low < other_low and other_high < high:
-                    found.append(f"{key}: {other} was written while {value} was held")
+        clusters = {value: [write] for value, write in writes.items()}
+        missing = []
+        for call in calls:
+            if call.kind == "get":
+                (missing if call.value == MISSING else clusters[call.value]).append(call)
+        found += value_violations(clusters, deletes)
         if not may_lose:
-            found += missing_violations(key, list(writes.values()), deletes, reads)
+            found += missing_violations(list(writes.values()), deletes, missing)
     return found
 
 
-def missing_violations(
-    key: str, writes: list[Call], deletes: list[Call], reads: list[Call]
-) -> list[str]:
-    beginning = Call("delete", key, "", -math.inf, -math.inf)
-    found = []
-    for read in reads:
-        if read.value == MISSING and not any(
-            gone.begin < read.end
-            and not any(gone.end < write.begin and write.end < read.begin for write in writes)
-            for gone in [beginning, *deletes]
-        ):
-            found.append(f"{key}: a value was lost")
+def value_violations(clusters: dict[str, list[Call]], deletes: list[Call]) -> list[str]:
+    found, forward, backward = [], [], []
+    deleted_after = earliest_end_after(deletes)
+    for value, (write, *reads) in clusters.items():
+        low = min(call.end for call in (write, *reads))
+        high = max(call.begin for call in (write, *reads))
+        (forward if low < high else backward).append((min(low, high), max(low, high), value))
+        if any(read.end < write.begin for read in reads):
+            found.append(f"{value} was read before it was written")
+        if deleted_after(write.end) < high:
+            found.append(f"{value} was read after it was deleted")
+    forward.sort()
+    for (_low, high, value), (next_low, _high, other) in itertools.pairwise(forward):
+        if next_low < high:
+            found.append(f"{value} and {other} were held at once")
+    lows = [low for low, _high, _value in forward]
+    for low, high, value in backward:
+        before = bisect.bisect_left(lows, low) - 1
+        if before >= 0 and high < forward[before][1]:
+            found.append(f"{value} was written while {forward[before][2]} was held")
     return found
+
+
+def missing_violations(writes: list[Call], deletes: list[Call], missing: list[Call]) -> list[str]:
+    """A read may find nothing if some delete before it was not certainly overwritten."""
+    overwritten = earliest_end_after(writes)
+    beginning = Call("delete", "", "", -math.inf, -math.inf)
+    gone = sorted((call.begin, overwritten(call.end)) for call in [beginning, *deletes])
+    begins = [begin for begin, _until in gone]
+    until = list(itertools.accumulate((until for _begin, until in gone), max))
+    return [
+        f"{read.key}: a value was lost"
+        for read in missing
+        if until[bisect.bisect_left(begins, read.end) - 1] < read.begin
+    ]
+
+
+def earliest_end_after(calls: list[Call]) -> Callable[[float], float]:
+    """Return a function: of the calls that begin after a moment, when the first one ends."""
+    ordered = sorted(calls, key=lambda call: call.begin)
+    begins = [call.begin for call in ordered]
+    ends = [*itertools.accumulate((call.end for call in reversed(ordered)), min)][::-1]
+    ends.append(math.inf)
+    return lambda moment: ends[bisect.bisect_right(begins, moment)]
 
 
 def work(cache: pmemcache.TieredCache, name: str, seconds: float, calls: list[Call]) -> None:

@@ -37,10 +37,24 @@ def broken(
     return cache
 
 
-def _break(
-    cache: pmemcache.TieredCache, error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ["get", "get_versioned", "put", "put_if_version", "delete", "delete_many", "touch", "incr", "info", "clear", "bump", "lease_take", "lease_release", "lease_wait", "stats"]:
+def _break(cache: pmemcache.TieredCache, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [
+        "get",
+        "get_versioned",
+        "put",
+        "put_if_version",
+        "delete",
+        "delete_many",
+        "touch",
+        "incr",
+        "info",
+        "clear",
+        "bump",
+        "lease_take",
+        "lease_release",
+        "lease_wait",
+        "stats",
+    ]:
         monkeypatch.setattr(cache.pool, name, Broken(error))
 
 

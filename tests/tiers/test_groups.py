@@ -46,7 +46,7 @@ def test_tag_that_was_never_used_can_be_dropped(cache: pmemcache.TieredCache) ->
 
 def test_lost_generation_never_brings_old_entries_back(cache: pmemcache.TieredCache) -> None:
     cache.set("old", 1, tags=("t",))
-    (internal,) = [key for key in cache.pool.keys(b"\xff")]
+    (internal,) = list(cache.pool.keys(b"\xff"))
     assert cache.pool.evict(internal) == internal
     cache.set("new", 2, tags=("t",))
     assert cache.get("old") is None

@@ -1,0 +1,526 @@
+/*
+ * The files of a pool; see pool_files.h.
+ */
+#include "pool_files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include "fault.h"
+#include "pool_geometry.h"
+#include "pool_seat.h"
+#include "pool_sweep.h"
+
+#define DRAM_DIRECTORY "/dev/shm"
+#define NEW_SUFFIX ".new"
+/* What suffixes leave of the 255 bytes that a file's name may have. */
+#define NAME_MAX_BYTES 240u
+
+static enum pmc_status
+map_files(struct pool *pool, const struct pool_identity *identity,
+          struct pmc_error *error_out)
+{
+    void *index;
+    void *heap;
+
+    pool->index_bytes = (size_t)pool_index_bytes(identity);
+    pool->heap_bytes = (size_t)pool_heap_bytes(identity);
+    index = mmap(NULL, pool->index_bytes, PROT_READ | PROT_WRITE,
+                 MAP_SHARED | MAP_NORESERVE, pool->index_fd, 0);
+    if (index == MAP_FAILED)
+        return pool_fail_system(error_out, "map", pool->index_name);
+    pool->header = index;
+    pool->attachments =
+        (struct attachment *)(void *)((uint8_t *)index + ATTACHMENTS_OFF);
+    heap = mmap(NULL, pool->heap_bytes, PROT_READ | PROT_WRITE,
+                MAP_SHARED | MAP_NORESERVE, pool->heap_fd, 0);
+    if (heap == MAP_FAILED)
+        return pool_fail_system(error_out, "map", pool->heap_name);
+    pool->heap = heap;
+    return PMC_OK;
+}
+
+/* ---- names and directories ------------------------------------------- */
+
+static bool
+is_dram(int fd)
+{
+    struct statfs file_system;
+
+    return fstatfs(fd, &file_system) == 0 &&
+           (file_system.f_type == TMPFS_MAGIC ||
+            file_system.f_type == HUGETLBFS_MAGIC || file_system.f_type == RAMFS_MAGIC);
+}
+
+enum pmc_status
+files_open_directory(struct pool *pool, const char *path, struct pmc_error *error_out)
+{
+    const char *slash = strrchr(path, '/');
+    const char *name = slash ? slash + 1 : path;
+    char *directory;
+    struct stat about;
+
+    if (*name == '\0' || strlen(name) > NAME_MAX_BYTES)
+        return pool_fail(error_out, PMC_EINVAL, 0,
+                         "%s does not end in a usable file name", path);
+    directory = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    if (!directory)
+        return pool_fail_system(error_out, "remember", path);
+    pool->directory_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    free(directory);
+    if (pool->directory_fd < 0)
+        return pool_fail_system(error_out, "open the directory of", path);
+    if (fstat(pool->directory_fd, &about) != 0)
+        return pool_fail_system(error_out, "examine the directory of", path);
+    if ((about.st_mode & S_IWOTH) && !(about.st_mode & S_ISVTX))
+        return pool_fail(error_out, PMC_EPERMISSIONS, 0,
+                         "every user may write in the directory of %s, and so "
+                         "replace the pool; use chmod o-w on it or choose "
+                         "another directory",
+                         path);
+    snprintf(pool->heap_name, sizeof pool->heap_name, "%s", name);
+    snprintf(pool->lock_name, sizeof pool->lock_name, "%.240s.lock", name);
+    return PMC_OK;
+}
+
+/* The index goes beside a heap that is in DRAM anyway, else to shared memory
+ * under a name that no other pool has, else beside. */
+static void
+name_index(struct pool *pool, uint64_t pool_id, bool in_dram)
+{
+    if (pool->index_directory_fd >= 0)
+        close(pool->index_directory_fd);
+    pool->index_directory_fd = -1;
+    if (in_dram)
+        pool->index_directory_fd =
+            open(DRAM_DIRECTORY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (pool->index_directory_fd >= 0)
+        snprintf(pool->index_name, sizeof pool->index_name,
+                 "pmemcache.%u.%016llx.index", (unsigned)geteuid(),
+                 (unsigned long long)pool_id);
+    else
+        snprintf(pool->index_name, sizeof pool->index_name, "%.240s.index",
+                 pool->heap_name);
+}
+
+int
+files_index_directory(const struct pool *pool)
+{
+    return pool->index_directory_fd >= 0 ? pool->index_directory_fd
+                                         : pool->directory_fd;
+}
+
+/* A name with NEW_SUFFIX, in name_out[256]. */
+const char *
+files_new_name(const char *name, char *name_out)
+{
+    snprintf(name_out, 256, "%.250s%s", name, NEW_SUFFIX);
+    return name_out;
+}
+
+static void
+remove_file(int directory_fd, const char *name)
+{
+    char scratch[256];
+
+    unlinkat(directory_fd, name, 0);
+    unlinkat(directory_fd, files_new_name(name, scratch), 0);
+}
+
+/* ---- the lock file --------------------------------------------------- */
+
+/* Is this description still the file of that name? */
+bool
+files_still_named(int directory_fd, const char *name, int fd)
+{
+    struct stat named;
+    struct stat open_file;
+
+    return fstatat(directory_fd, name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+           fstat(fd, &open_file) == 0 && named.st_ino == open_file.st_ino &&
+           named.st_dev == open_file.st_dev;
+}
+
+static enum pmc_status
+check_owner(int fd, const char *name, struct pmc_error *error_out)
+{
+    struct stat about;
+
+    if (fstat(fd, &about) != 0)
+        return pool_fail_system(error_out, "examine", name);
+    if (!S_ISREG(about.st_mode))
+        return pool_fail(error_out, PMC_ENOT_POOL, 0,
+                         "%s is a directory or a special file, not a pool; "
+                         "choose another path",
+                         name);
+    if (about.st_uid != geteuid())
+        return pool_fail(error_out, PMC_EOWNER, 0,
+                         "%s belongs to user %u; a pool is shared by processes "
+                         "of one user: run as that user or choose another path",
+                         name, (unsigned)about.st_uid);
+    return PMC_OK;
+}
+
+static int
+open_existing(int directory_fd, const char *name)
+{
+    return openat(directory_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+}
+
+/* openat() refused: say why in the pool's terms. */
+static enum pmc_status
+fail_open(struct pmc_error *error_out, int directory_fd, const char *name)
+{
+    int saved = errno;
+    struct stat about;
+
+    if (saved == ELOOP)
+        return pool_fail(error_out, PMC_ENOT_POOL, 0,
+                         "%s is a symbolic link, which is not followed; give "
+                         "the path of the file itself",
+                         name);
+    if (saved == EISDIR || saved == ENXIO)
+        return pool_fail(error_out, PMC_ENOT_POOL, 0,
+                         "%s is a directory or a special file, not a pool; "
+                         "choose another path",
+                         name);
+    if (fstatat(directory_fd, name, &about, AT_SYMLINK_NOFOLLOW) == 0 &&
+        about.st_uid != geteuid())
+        return pool_fail(error_out, PMC_EOWNER, 0,
+                         "%s belongs to user %u; a pool is shared by processes "
+                         "of one user: run as that user or choose another path",
+                         name, (unsigned)about.st_uid);
+    errno = saved;
+    return pool_fail_system(error_out, "open", name);
+}
+
+/* Open the lock file, making it, and close the gate behind us. */
+enum pmc_status
+files_enter_gate(struct pool *pool, struct pmc_error *error_out)
+{
+    for (;;) {
+        enum pmc_status status;
+        int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+        int fd = openat(pool->directory_fd, pool->lock_name, flags | O_EXCL, 0600);
+
+        pool->made_lock_file = fd >= 0;
+        if (fd < 0 && errno == EEXIST)
+            fd = openat(pool->directory_fd, pool->lock_name, flags, 0600);
+        if (fd < 0)
+            return fail_open(error_out, pool->directory_fd, pool->lock_name);
+        status = check_owner(fd, pool->lock_name, error_out);
+        if (status == PMC_OK && !seat_gate_close(fd, GATE_PATIENCE_NS))
+            status = pool_fail(error_out, PMC_ETIMEDOUT, 0,
+                               "another process has been opening %s for 10 s; "
+                               "see who holds a lock on %s",
+                               pool->heap_name, pool->lock_name);
+        if (status != PMC_OK) {
+            close(fd);
+            return status;
+        }
+        if (files_still_named(pool->directory_fd, pool->lock_name, fd)) {
+            pool->lock_fd = fd;
+            return PMC_OK;
+        }
+        close(fd); /* the last one out removed it meanwhile */
+    }
+}
+
+/* The lock file remembers the pool's number, so that an index in shared memory
+ * is found and removed even when the heap's file is gone. */
+static void
+note_pool_id(const struct pool *pool, uint64_t pool_id)
+{
+    ssize_t written = pwrite(pool->lock_fd, &pool_id, sizeof pool_id, 0);
+
+    (void)written; /* at worst a stale index stays behind */
+}
+
+static void
+remove_noted_index(struct pool *pool)
+{
+    uint64_t pool_id;
+
+    if (pread(pool->lock_fd, &pool_id, sizeof pool_id, 0) != sizeof pool_id)
+        return;
+    name_index(pool, pool_id, true);
+    if (pool->index_directory_fd >= 0)
+        remove_file(pool->index_directory_fd, pool->index_name);
+}
+
+void
+files_remove(struct pool *pool)
+{
+    char beside[256];
+
+    remove_noted_index(pool);
+    snprintf(beside, sizeof beside, "%.240s.index", pool->heap_name);
+    remove_file(pool->directory_fd, beside);
+    remove_file(pool->directory_fd, pool->heap_name);
+}
+
+/* ---- identity -------------------------------------------------------- */
+
+void
+files_read_boot_id(uint8_t boot_id_out[16])
+{
+    char text[64] = {0};
+    size_t used = 0;
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+
+    if (fd >= 0)
+        close(fd);
+    memset(boot_id_out, 0, 16);
+    for (ssize_t i = 0; i < size && used < 32; i++) {
+        char digit = text[i];
+        int value = digit >= '0' && digit <= '9'   ? digit - '0'
+                    : digit >= 'a' && digit <= 'f' ? digit - 'a' + 10
+                                                   : -1;
+
+        if (value < 0)
+            continue;
+        boot_id_out[used / 2] = (uint8_t)(boot_id_out[used / 2] << 4 | (unsigned)value);
+        used++;
+    }
+}
+
+static enum pmc_status
+read_identity(int fd, const char *name, struct pool_identity *identity_out,
+              struct pmc_error *error_out)
+{
+    struct pool_identity identity;
+    const struct pool_identity expected = {.magic = "PMCPOOL"};
+
+    if (pread(fd, &identity, sizeof identity, 0) != sizeof identity ||
+        memcmp(identity.magic, expected.magic, sizeof identity.magic) != 0)
+        return pool_fail(error_out, PMC_ENOT_POOL, 0,
+                         "%s is a file of something else, not a pool; choose "
+                         "another path (nothing was changed)",
+                         name);
+    if (identity.layout_version != LAYOUT_VERSION || identity.abi != pool_abi())
+        return pool_fail(error_out, PMC_ELAYOUT, 0,
+                         "%s has layout version %u (ABI %08x), this library "
+                         "works with %u (%08x): stop the processes that use it "
+                         "with another version of pmemcache, or choose another "
+                         "path",
+                         name, identity.layout_version, identity.abi, LAYOUT_VERSION,
+                         pool_abi());
+    if (identity.checksum != pool_identity_checksum(&identity))
+        return pool_fail(error_out, PMC_EDAMAGED, 0,
+                         "the header of %s is damaged; stop its users and "
+                         "remove the file, its contents were only cached",
+                         name);
+    *identity_out = identity;
+    return PMC_OK;
+}
+
+/* Open one of the two files of a pool and see that it is long enough. */
+static enum pmc_status
+open_member(int directory_fd, const char *name, int *fd_out,
+            struct pool_identity *identity_out, struct pmc_error *error_out)
+{
+    enum pmc_status status;
+
+    *fd_out = open_existing(directory_fd, name);
+    if (*fd_out < 0 && errno == ENOENT)
+        return pool_fail(error_out, PMC_EDAMAGED, 0,
+                         "%s was removed while processes use the pool; restart "
+                         "them, or choose another path",
+                         name);
+    if (*fd_out < 0)
+        return fail_open(error_out, directory_fd, name);
+    status = check_owner(*fd_out, name, error_out);
+    if (status == PMC_OK)
+        status = read_identity(*fd_out, name, identity_out, error_out);
+    return status;
+}
+
+static bool
+long_enough(int fd, uint64_t size_bytes)
+{
+    struct stat about;
+
+    return fstat(fd, &about) == 0 && (uint64_t)about.st_size >= size_bytes;
+}
+
+/* Open and map the files that are there. */
+enum pmc_status
+files_open(struct pool *pool, struct pool_identity *identity_out,
+           struct pmc_error *error_out)
+{
+    struct pool_identity index_identity;
+    enum pmc_status status = open_member(pool->directory_fd, pool->heap_name,
+                                         &pool->heap_fd, identity_out, error_out);
+
+    if (status != PMC_OK)
+        return status;
+    name_index(pool, identity_out->pool_id, identity_out->index_in_dram != 0);
+    status = open_member(files_index_directory(pool), pool->index_name, &pool->index_fd,
+                         &index_identity, error_out);
+    if (status != PMC_OK)
+        return status;
+    if (!pool_hold_index(pool->index_fd))
+        return pool_fail_system(error_out, "hold", pool->index_name);
+    if (memcmp(&index_identity, identity_out, sizeof index_identity) != 0 ||
+        !long_enough(pool->heap_fd, pool_heap_bytes(identity_out)) ||
+        !long_enough(pool->index_fd, pool_index_bytes(identity_out)))
+        return pool_fail(error_out, PMC_EDAMAGED, 0,
+                         "%s and its index do not belong together or are cut "
+                         "short; stop its users and remove both",
+                         pool->heap_name);
+    return map_files(pool, identity_out, error_out);
+}
+
+void
+files_close(struct pool *pool)
+{
+    if (pool->header)
+        munmap(pool->header, pool->index_bytes);
+    if (pool->heap)
+        munmap(pool->heap, pool->heap_bytes);
+    pool->header = NULL;
+    pool->heap = NULL;
+    if (pool->heap_fd >= 0)
+        close(pool->heap_fd);
+    if (pool->index_fd >= 0)
+        close(pool->index_fd);
+    pool->heap_fd = -1;
+    pool->index_fd = -1;
+}
+
+/* The first option in which an existing pool differs, or NULL. */
+const char *
+files_first_difference(const struct pool_identity *identity,
+                       const struct pmc_options *options)
+{
+    if (identity->size_bytes != options->size_bytes)
+        return "size";
+    if (identity->shards != options->shards)
+        return "shards";
+    if (identity->lifetime != options->lifetime)
+        return "lifetime";
+    if (identity->eviction != options->eviction)
+        return "eviction";
+    return NULL;
+}
+
+/* ---- creating -------------------------------------------------------- */
+
+static enum pmc_status
+create_file(struct pool *pool, int directory_fd, const char *name, int *fd_out,
+            uint64_t size_bytes, struct pmc_error *error_out)
+{
+    if (pool->named) {
+        char scratch[256];
+
+        *fd_out = openat(directory_fd, files_new_name(name, scratch),
+                         O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    } else {
+        *fd_out = memfd_create("pmemcache", MFD_CLOEXEC);
+    }
+    if (*fd_out < 0)
+        return pool_fail_system(error_out, "create", name);
+    if (ftruncate(*fd_out, (off_t)size_bytes) != 0)
+        return pool_fail_system(error_out, "size", name);
+    return PMC_OK;
+}
+
+/* What the heap may grow to when the user names no size. */
+static uint64_t
+file_system_bytes(const struct pool *pool)
+{
+    struct statfs file_system;
+    int fd = pool->named ? pool->directory_fd : pool->lock_fd;
+
+    if (fstatfs(fd, &file_system) != 0 || file_system.f_blocks == 0)
+        return UINT64_C(1) << 36;
+    return (uint64_t)file_system.f_blocks * (uint64_t)file_system.f_bsize;
+}
+
+/* Where the heap is, so that an index elsewhere can be judged without it. */
+static void
+note_heap_path(struct pool *pool)
+{
+    char self[64];
+    char directory[HEAP_PATH_BYTES - sizeof pool->heap_name - 1];
+    ssize_t size;
+
+    snprintf(self, sizeof self, "/proc/self/fd/%d", pool->directory_fd);
+    size = pool->named ? readlink(self, directory, sizeof directory - 1) : -1;
+    if (size <= 0)
+        return;
+    directory[size] = '\0';
+    snprintf(pool->header->heap_path, sizeof pool->header->heap_path, "%s/%s",
+             directory, pool->heap_name);
+}
+
+static enum pmc_status
+write_headers(struct pool *pool, const struct pool_identity *identity,
+              const struct pmc_options *options, struct pmc_error *error_out)
+{
+    uint64_t first_bytes =
+        options->preallocate ? pool_heap_bytes(identity) : HEAP_HEADER_BYTES;
+
+    if (fallocate(pool->index_fd, 0, 0, (off_t)pool_shards_off(identity)) != 0)
+        return pool_fail_system(error_out, "allocate", pool->index_name);
+    if (fallocate(pool->heap_fd, 0, 0, (off_t)first_bytes) != 0)
+        return pool_fail_system(error_out, "allocate", pool->heap_name);
+    pool->header->identity = *identity;
+    note_heap_path(pool);
+    memcpy(pool->heap, identity, sizeof *identity);
+    return PMC_OK;
+}
+
+enum pmc_status
+files_create(struct pool *pool, const struct pmc_options *options,
+             struct pmc_error *error_out)
+{
+    struct pool_identity identity;
+    uint64_t limit_bytes = options->size_bytes;
+    enum pmc_status status;
+
+    if (limit_bytes == PMC_SIZE_GROW)
+        limit_bytes = file_system_bytes(pool);
+    if (limit_bytes / options->shards < PMC_POOL_MIN_BYTES)
+        return pool_fail(error_out, PMC_ENOSPACE, 0,
+                         "the file system of %s is too small for a pool",
+                         pool->heap_name);
+    pool->origin = POOL_CREATED;
+    pool_geometry(options, limit_bytes, &identity);
+    if (getrandom(&identity.pool_id, sizeof identity.pool_id, 0) < 0)
+        return pool_fail_system(error_out, "number", pool->heap_name);
+    files_read_boot_id(identity.boot_id);
+    if (pool->named) {
+        identity.index_in_dram = !is_dram(pool->directory_fd);
+        note_pool_id(pool, identity.pool_id);
+        name_index(pool, identity.pool_id, identity.index_in_dram);
+        identity.index_in_dram = pool->index_directory_fd >= 0;
+        if (identity.index_in_dram)
+            pool_sweep_indexes(pool->index_directory_fd);
+    }
+    identity.checksum = pool_identity_checksum(&identity);
+    status = create_file(pool, files_index_directory(pool), pool->index_name,
+                         &pool->index_fd, pool_index_bytes(&identity), error_out);
+    STEP("create.index");
+    if (status == PMC_OK)
+        status = create_file(pool, pool->directory_fd, pool->heap_name, &pool->heap_fd,
+                             pool_heap_bytes(&identity), error_out);
+    STEP("create.heap");
+    if (status == PMC_OK && !pool_hold_index(pool->index_fd))
+        status = pool_fail_system(error_out, "hold", pool->index_name);
+    if (status == PMC_OK)
+        status = map_files(pool, &identity, error_out);
+    if (status == PMC_OK)
+        status = write_headers(pool, &identity, options, error_out);
+    return status;
+}

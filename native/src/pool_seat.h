@@ -1,0 +1,32 @@
+/*
+ * Who is attached: a process's place, which is one byte of the lock file that it
+ * holds; the gate, which is byte 0; and what becomes of both in a fork. See
+ * docs/locking.md.
+ */
+#ifndef PMC_POOL_SEAT_H
+#define PMC_POOL_SEAT_H
+
+#include "pool.h"
+
+/* Close the gate behind us: from here on nobody attaches or removes. False when
+ * another process keeps it closed for longer than patience_ns. */
+bool seat_gate_close(int lock_fd, uint64_t patience_ns);
+void seat_gate_open(int lock_fd);
+
+/* With the gate closed: does nobody but this description hold a place? */
+bool seat_nobody_else(int lock_fd);
+
+/* Take a place for this process, and have its children take one each. False:
+ * all are taken. */
+bool seat_attach(struct pool *pool);
+
+/* Between these two no fork() is under way, and children know nothing of the
+ * pool any more. */
+void seat_detach_begin(struct pool *pool);
+void seat_detach_end(void);
+
+/* A page that tells a child of fork() that it is one. NULL: no memory. */
+struct fork_page *seat_fork_page(void);
+void seat_fork_page_free(struct fork_page *page);
+
+#endif

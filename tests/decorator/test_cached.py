@@ -1,0 +1,477 @@
+"""`@cached` on every kind of function."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import decimal
+import enum
+import fractions
+import gc
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+import uuid
+import weakref
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import pmemcache
+from pmemcache.keys import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def test_one_entry_however_it_is_called(cache: pmemcache.TieredCache) -> None:
+    calls = []
+
+    @pmemcache.cached(cache=cache)
+    def price(city_id: int, currency: str = "EUR") -> Decimal:
+        calls.append((city_id, currency))
+        return Decimal(city_id)
+
+    assert price(7) == price(city_id=7) == price(7, "EUR") == price(currency="EUR", city_id=7)
+    assert price(7, "USD") == 7
+    assert calls == [(7, "EUR"), (7, "USD")]
+    assert price.cache_info() == (3, 2, None, 2)
+    assert price.cache_key(7) == price.cache_key(city_id=7, currency="EUR")
+    assert price.cache_parameters() == {"maxsize": None, "typed": False}
+    assert price.__wrapped__(8) == 8
+
+
+def test_wrong_calls_raise_the_function_own_error(cache: pmemcache.TieredCache) -> None:
+    @pmemcache.cached(cache=cache)
+    def function(number: int) -> int:
+        return number
+
+    with pytest.raises(TypeError, match=r"missing 1 required positional argument: 'number'"):
+        function()  # type: ignore[call-arg]
+
+
+def test_invalidate_refresh_and_clear(cache: pmemcache.TieredCache) -> None:
+    numbers = iter(range(100))
+
+    @pmemcache.cached(cache=cache)
+    def function(_argument: str) -> int:
+        return next(numbers)
+
+    @pmemcache.cached(cache=cache)
+    def other() -> str:
+        return "other"
+
+    other()
+    assert [function("a"), function("a"), function("b")] == [0, 0, 1]
+    assert function.invalidate("a")
+    assert not function.invalidate("a")
+    assert [function("a"), function("b")] == [2, 1]
+    assert function.refresh("b") == 3
+    assert function("b") == 3
+    function.cache_clear()
+    assert function.cache_info() == (0, 0, None, 0)
+    assert function("a") == 4
+    assert other.cache_info().currsize == 1
+
+
+def test_cache_info_counts_entries_per_tier(cache: pmemcache.TieredCache) -> None:
+    @pmemcache.cached(cache=cache)
+    def function(number: int) -> int:
+        return number
+
+    for _round in range(3):
+        function(1)
+    function(2)
+    info = function.cache_info()
+    assert info == (2, 2, None, 2)
+    assert info.tiers == {"hot": 1, "warm": 2}
+
+
+def test_maxsize_keeps_the_most_recently_used(cache: pmemcache.TieredCache) -> None:
+    calls = []
+
+    @pmemcache.cached(cache=cache, maxsize=2)
+    def function(number: int) -> int:
+        calls.append(number)
+        return number
+
+    for number in (1, 2, 1, 3, 1, 2):
+        function(number)
+    assert calls == [1, 2, 3, 2]
+    assert function.cache_info() == (2, 4, 2, 2)
+
+
+def test_ttl_of_the_result_and_unless(cache: pmemcache.TieredCache, clock: Any) -> None:
+    calls = []
+
+    @pmemcache.cached(cache=cache, ttl_seconds=lambda result: result, unless=lambda n: n == 13)
+    def function(number: int) -> int:
+        calls.append(number)
+        return number
+
+    for number in (10, 100, 13, 13):
+        function(number)
+    clock.advance(cache, 50)
+    for number in (10, 100):
+        function(number)
+    assert calls == [10, 100, 13, 13, 10]
+
+
+def test_tags_of_the_arguments(cache: pmemcache.TieredCache) -> None:
+    calls = []
+
+    @pmemcache.cached(cache=cache, tags=lambda city: (f"city:{city}",))
+    def function(city: int) -> int:
+        calls.append(city)
+        return city
+
+    function(7), function(8)
+    cache.drop_tag("city:7")
+    function(7), function(8)
+    assert calls == [7, 8, 7]
+
+
+def test_typed_tells_equal_numbers_apart(cache: pmemcache.TieredCache) -> None:
+    @pmemcache.cached(cache=cache, typed=True)
+    def function(number: float) -> str:
+        return repr(number)
+
+    assert [function(1), function(1.0), function(True)] == ["1", "1.0", "True"]
+
+
+def test_threads_share_one_computation(cache: pmemcache.TieredCache) -> None:
+    calls = []
+
+    @pmemcache.cached(cache=cache)
+    def function(number: int) -> int:
+        calls.append(number)
+        time.sleep(0.1)
+        return number
+
+    threads = [threading.Thread(target=function, args=(1,)) for _thread in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert calls == [1]
+    assert function.cache_info()[:2] == (5, 1)
+
+
+def test_errors_are_raised_and_not_remembered(cache: pmemcache.TieredCache) -> None:
+    @pmemcache.cached(cache=cache)
+    def function(text: str) -> str:
+        return text[5]
+
+    for _call in range(2):
+        with pytest.raises(IndexError) as raised:
+            function("short")
+        assert raised.value.__context__ is None
+    assert function.cache_info() == (0, 2, None, 0)
+
+
+class Shop:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def by_key(self, city: int) -> tuple[int, int]:
+        return self.number, city
+
+    def __cache_key__(self) -> int:
+        return self.number
+
+
+def test_method_by_cache_key_does_not_keep_self_alive(cache: pmemcache.TieredCache) -> None:
+    calls = []
+
+    def price(self: Shop, city: int) -> tuple[int, int]:
+        calls.append(city)
+        return self.number, city
+
+    function = pmemcache.cached(cache=cache)(price)
+    shop = Shop(1)
+    assert function(shop, 7) == function(Shop(1), 7) == (1, 7)
+    assert function(Shop(2), 7) == (2, 7)
+    assert calls == [7, 7]
+    gone = weakref.ref(shop)
+    del shop
+    gc.collect()
+    assert gone() is None
+
+
+def test_methods_of_all_kinds(cache: pmemcache.TieredCache) -> None:
+    class Plain:
+        @pmemcache.cached(cache=cache, key=lambda self, x: x)  # noqa: ARG005
+        def method(self, x: int) -> str:
+            return f"method {x}"
+
+        @staticmethod
+        @pmemcache.cached(cache=cache)
+        def static(x: int) -> str:
+            return f"static {x}"
+
+        @pmemcache.cached(cache=cache)
+        @staticmethod
+        def outside(x: int) -> str:
+            return f"outside {x}"
+
+    for _round in range(2):
+        assert Plain().method(1) == "method 1"
+        assert Plain().static(1) == Plain.static(x=1) == "static 1"
+        assert Plain.outside(1) == "outside 1"
+    assert Plain.method.cache_info() == (1, 1, None, 1)
+
+
+class Base:
+    @classmethod
+    def make(cls, x: int) -> str:
+        return f"{cls.__name__} {x}"
+
+
+class Derived(Base):
+    pass
+
+
+def test_classmethod_is_known_by_its_class(cache: pmemcache.TieredCache) -> None:
+    function = pmemcache.cached(cache=cache)(Base.__dict__["make"])
+    Base.cached_make = function  # type: ignore[attr-defined]
+    assert Base.cached_make(1) == "Base 1"  # type: ignore[attr-defined]
+    assert Derived.cached_make(1) == "Derived 1"  # type: ignore[attr-defined]
+
+
+def test_self_without_a_name_is_refused_by_name(cache: pmemcache.TieredCache) -> None:
+    class Plain:
+        @pmemcache.cached(cache=cache)
+        def method(self) -> int:
+            return 1
+
+    with pytest.raises(pmemcache.KeyEncodingError, match=r"'self'.*key="):
+        Plain().method()
+
+
+def test_coroutine_functions(cache: pmemcache.TieredCache) -> None:
+    calls = []
+
+    @pmemcache.cached(cache=cache)
+    async def function(number: int) -> int:
+        calls.append(number)
+        await asyncio.sleep(0.05)
+        return number
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*(function(n % 2) for n in range(6)))
+
+    assert asyncio.run(main()) == [0, 1] * 3
+    assert sorted(calls) == [0, 1]
+    assert function.cache_info()[:2] == (4, 2)
+    assert asyncio.run(function.refresh(1)) == 1  # type: ignore[arg-type]
+    assert len(calls) == 3
+
+
+def test_generators_are_refused() -> None:
+    with pytest.raises(TypeError, match="read only once"):
+
+        @pmemcache.cached
+        def generator() -> Any:
+            yield 1
+
+    with pytest.raises(TypeError, match="read only once"):
+
+        @pmemcache.cached
+        async def async_generator() -> Any:
+            yield 1
+
+    with pytest.raises(TypeError, match="decorates functions"):
+        pmemcache.cached(7)  # type: ignore[call-overload]
+
+
+def test_functions_of_one_name_do_not_share_results(cache: pmemcache.TieredCache) -> None:
+    def make(offset: int) -> Callable[[int], int]:
+        @pmemcache.cached(cache=cache)
+        def add(number: int) -> int:
+            return number + offset
+
+        return add
+
+    assert [make(1)(1), make(2)(1)] == [2, 3]
+    doubled = pmemcache.cached(cache=cache)(lambda x: 2 * x)
+    tripled = pmemcache.cached(cache=cache)(lambda x: 3 * x)
+    assert [doubled(1), tripled(1)] == [2, 3]
+
+
+def test_version_and_name_are_part_of_the_key(cache: pmemcache.TieredCache) -> None:
+    def function() -> None: ...
+
+    keys = {
+        pmemcache.cached(cache=cache, name="f", version=version)(function).cache_key()
+        for version in ("", 1, 2, "source")
+    }
+    assert len(keys) == 4
+    assert all(key.startswith("f") for key in keys)
+
+
+def test_default_that_has_no_form_needs_none(cache: pmemcache.TieredCache) -> None:
+    unset = object()
+
+    @pmemcache.cached(cache=cache, name="f")
+    def function(number: object = unset) -> bool:
+        return number is unset
+
+    assert function() is function() is True
+    with pytest.raises(pmemcache.KeyEncodingError, match="'number'"):
+        function(object())
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+@dataclass(frozen=True)
+class Point:
+    x: int
+    y: float
+
+
+class Meta:
+    label_lower = "shop.city"
+
+
+class Row:
+    """What a Django model instance looks like."""
+
+    _meta = Meta()
+
+    def __init__(self, pk: int | None) -> None:
+        self.pk = pk
+
+
+ARGUMENTS: list[Any] = [
+    None,
+    0,
+    2**100,
+    0.1,
+    float("nan"),
+    float("inf"),
+    1j,
+    "text",
+    "",
+    "\ud800",
+    b"text",
+    (),
+    (1, ("a", None)),
+    frozenset({"a", "b", "c"}),
+    dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc),
+    dt.datetime(2024, 1, 1),  # noqa: DTZ001 - a naive one
+    dt.date(2024, 1, 1),
+    dt.time(1),
+    dt.timedelta(1, 2, 3),
+    uuid.UUID(int=5),
+    range(3),
+    PurePosixPath("/a"),
+    Colour.RED,
+    Point(1, 2.5),
+    Row(7),
+    Shop(7),
+    Shop,
+]
+
+
+def test_different_values_have_different_forms() -> None:
+    forms = [canonical(value) for value in ARGUMENTS]
+    assert len(set(forms)) == len(forms)
+
+
+@pytest.mark.parametrize(
+    "equal",
+    [
+        (1, 1.0, True, Decimal(1), fractions.Fraction(1), 1 + 0j),
+        (0.5, Decimal("0.5"), fractions.Fraction(1, 2), decimal.Decimal("0.50")),
+        (0, -0.0, False),
+        (1e300, Decimal(int(1e300))),
+    ],
+)
+def test_equal_numbers_have_one_form(equal: tuple[Any, ...]) -> None:
+    assert len({canonical(value) for value in equal}) == 1
+
+
+@pytest.mark.parametrize("value", [[], {}, set(), object(), lambda: 0, Row(None), (1, [])])
+def test_what_has_no_lasting_form_is_refused(value: Any) -> None:
+    with pytest.raises(pmemcache.KeyEncodingError):
+        canonical(value)
+
+
+PROGRAM = """
+import sys, pmemcache
+sys.path.insert(0, {folder!r})
+import prices
+print(prices.price.cache_key(7, currency="EUR", flags=frozenset("abcdef"), at=(1.0, None)))
+print(prices.price(7))
+"""
+MODULE = """
+import os
+import pmemcache
+
+@pmemcache.cached
+def price(city_id, currency="EUR", **more):
+    return os.getpid()
+"""
+
+
+def test_keys_and_results_are_the_same_in_every_process(tmp_path: Path) -> None:
+    (tmp_path / "prices.py").write_text(MODULE, encoding="utf-8")
+    program = PROGRAM.format(folder=str(tmp_path))
+    environment = os.environ | {
+        "PMEMCACHE_PATH": str(tmp_path / "p"),
+        "PMEMCACHE_POLICY": "warm=8MiB",
+    }
+    with pmemcache.TieredCache(tmp_path / "p", policy="warm=8MiB"):
+        answers = [
+            subprocess.run(
+                [sys.executable, "-c", program],
+                env=environment | {"PYTHONHASHSEED": seed},
+                capture_output=True,
+                check=True,
+                text=True,
+            ).stdout
+            for seed in ("1", "2")
+        ]
+    assert answers[0] == answers[1]
+
+
+def test_default_cache_that_cannot_be_opened_computes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_args: Any, **_options: Any) -> Any:
+        message = "planted"
+        raise pmemcache.NoSpaceError(message)
+
+    monkeypatch.setattr(pmemcache.decorator, "TieredCache", fail)
+    monkeypatch.setattr(pmemcache.decorator, "_DEFAULT", pmemcache.decorator._DefaultCache())
+    options = pmemcache.decorator._Options(
+        None, False, None, 0.0, None, None, (), None, "", None, None
+    )
+    monkeypatch.setattr(pmemcache.decorator.inspect, "iscoroutinefunction", lambda _function: False)
+    calls = pmemcache.decorator._Calls.__new__(pmemcache.decorator._Calls)
+    calls.options, calls.opened = options, None
+    assert calls.cache() is None
+    assert calls.cache() is None
+    assert len(caplog.records) == 1
+
+
+@pmemcache.cached
+def at_the_top() -> None: ...
+
+
+def test_cached_function_can_be_pickled_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or _this_module())
+    assert pickle.loads(pickle.dumps(at_the_top)) is at_the_top
+
+
+def _this_module() -> Any:
+    return type("Module", (), {"at_the_top": at_the_top})
