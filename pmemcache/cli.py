@@ -15,6 +15,7 @@ from pmemcache.config import default_path
 from pmemcache.doctor import Diagnosis, diagnose
 from pmemcache.errors import PmemCacheError
 from pmemcache.pool import Pool
+from pmemcache.trial import run_trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,6 +71,12 @@ def _parser() -> argparse.ArgumentParser:
 
     clear = commands.add_parser("clear", help="remove every entry")
     clear.set_defaults(run=_clear)
+
+    bench = commands.add_parser("bench", help="measure how fast a pool in a directory is")
+    bench.add_argument("directory", type=Path, nargs="?", help="default: the default pool's place")
+    bench.add_argument("--json", action="store_true", help="print one JSON object a line")
+    bench.add_argument("--seconds", type=_seconds, default=0.5, help="for each kind of call")
+    bench.set_defaults(run=_bench)
 
     for command in (stat, top, ls, check, clear):
         command.add_argument("pool", type=Path, help="the pool's file, or its directory")
@@ -173,6 +180,24 @@ def _check(options: argparse.Namespace) -> int:
 def _clear(options: argparse.Namespace) -> int:
     with Pool.attach(options.pool) as pool:
         pool.clear()
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    directory = options.directory or default_path().parent
+    if not options.json:
+        print(f"A pool of 64 MiB in {directory}, one process, clock included:")
+        print(f"{'call':<6}{'value':>12}{'calls/s':>14}{'p50 us':>10}{'p99 us':>10}")
+    for figure in run_trial(directory, seconds=options.seconds):
+        if options.json:
+            print(json.dumps(asdict(figure)), flush=True)
+            continue
+        value = _amount(figure.value_bytes, "bytes") if figure.value_bytes else "-"
+        print(
+            f"{figure.call:<6}{value:>12}{figure.calls_per_second:>14,.0f}"
+            f"{figure.p50_us:>10.2f}{figure.p99_us:>10.2f}",
+            flush=True,
+        )
     return 0
 
 

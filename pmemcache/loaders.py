@@ -319,7 +319,7 @@ class Loading:
     def _load_steps(self, key: Key, plan: LoadPlan, token: int = 0) -> _Steps:
         """Load, and store the value if nothing happened to the key meanwhile."""
         tags = self._warm.generations(plan.tags)
-        version = self._warm.look(key)[3]
+        version = self._warm.version_to_load(key)
         self.counts.loads += 1
         outcome: _Outcome = yield _Load()
         if outcome.error is None:
@@ -335,7 +335,7 @@ class Loading:
 
     def _refresh_steps(self, key: Key, plan: LoadPlan) -> _Steps:
         tags = self._warm.generations(plan.tags)
-        version = self._warm.look(key)[3]
+        version = self._warm.version_to_load(key)
         self.counts.loads += 1
         outcome: _Outcome = yield _Load()
         if outcome.error is not None:

@@ -110,6 +110,21 @@ class WarmTier:
         fresh_ms = None if ttl_ms is None else ttl_ms - envelope.grace_ms
         return Reading(body, tag, (index, version), dependencies, fresh_ms, envelope)
 
+    def version_to_load(self, key: Key) -> int:
+        """Return the version under which what is loaded from now on may be stored.
+
+        An entry that has expired is removed first: whoever swept it up during the load would change
+        the version.
+        """
+        payload, _tag, _index, version, _ttl_ms = self.look(key)
+        if payload is not None:
+            return version
+        try:
+            self.pool.put_if_version(key, b"", version, ttl_seconds=0)
+        except FAILURES as error:
+            self.faults.read("looking for an expired entry", error)
+        return self.look(key)[3]
+
     def undecodable(self, key: Key, version: int, error: DecodeError) -> None:
         """Count an entry that cannot be decoded, and remove it if it is still the one read."""
         self.faults.decode(error)

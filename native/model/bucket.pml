@@ -37,10 +37,6 @@
 #ifndef DEATHS
 #define DEATHS 2 /* kills in a run */
 #endif
-#ifndef OPS
-#define OPS 1 /* operations of a writer; a new process at its place only takes the lock */
-#endif
-
 #ifndef ROUNDS
 #define ROUNDS 1 /* how often a reader that finds a bucket busy takes the lock */
 #endif
@@ -88,17 +84,17 @@ bool held[PLACES];        /* the lock on the place's byte: the kernel's */
 
 #ifdef WORD_WITHOUT_INCARNATION /* BUG: the lock names only the place */
 #define OWNER(place) ((place) + 1)
-#define LIVES(owner) held[((owner) - 1) & 3]
 #define SAME_INCARNATION(owner) true
 #else
 #define OWNER(place) (incarnation[place] * 4 + (place) + 1)
 #ifdef IGNORE_INCARNATION /* BUG: a held place is enough to be alive */
 #define SAME_INCARNATION(owner) true
 #else
-#define SAME_INCARNATION(owner) (incarnation[((owner) - 1) & 3] == ((owner) - 1) / 4)
+#define SAME_INCARNATION(owner) (incarnation[PLACE(owner)] == ((owner) - 1) / 4)
 #endif
-#define LIVES(owner) (SAME_INCARNATION(owner) && held[((owner) - 1) & 3])
 #endif
+#define PLACE(owner) (((owner) - 1) & 3)
+#define LIVES(owner) (SAME_INCARNATION(owner) && held[PLACE(owner)])
 
 #define BUCKET_OF_SLOT(slot) ((slot) / 3)
 #define BUCKET_OF_KEY(key, count) (((key) == B && (count) == 2) -> 1 : 0)
@@ -154,42 +150,58 @@ inline surely_not(lost)
 
 /* ---- the lock: lock.c --------------------------------------------------- */
 
+inline got_lock()
+{
+    word = OWNER(me);
+    assert(holders == 0);
+    holders++
+}
+
 /* Sets inherited. Sleeping is a guard that opens when looking again would show
  * something new: a waiter that would sleep for ever is an invalid end state. */
+#ifdef LOCK
 inline lock()
 {
-    inherited = false;
     do
     :: atomic {
-           word == 0 -> word = OWNER(me);
-           assert(holders == 0);
-           holders++;
+           word == 0 -> got_lock();
+           inherited = false;
            break
        }
     :: atomic { word != 0 -> seen = word };
        word != seen || !LIVES(seen);
        if
        :: !SAME_INCARNATION(seen) -> owner_lives = false
-       :: else -> owner_lives = held[(seen - 1) & 3]
+       :: else -> owner_lives = held[PLACE(seen)]
        fi;
        if
        :: owner_lives
 #ifdef STEAL_WITHOUT_COMPARING /* BUG: not a compare-and-swap */
-       :: atomic { !owner_lives -> word = OWNER(me);
+       :: atomic { !owner_lives -> got_lock();
 #else
        :: atomic { !owner_lives && word != seen }
-       :: atomic { !owner_lives && word == seen -> word = OWNER(me);
+       :: atomic { !owner_lives && word == seen -> got_lock();
 #endif
-              assert(holders == 0);
-              holders++;
               inherited = true;
               break
           }
        fi
     od;
-    seen = 0;
-    owner_lives = false
+    atomic {
+        seen = 0;
+        owner_lives = false
+    }
 }
+#else
+/* The lock as the LOCK configuration proves it, in one step. */
+inline lock()
+{
+    atomic {
+        word == 0 || !LIVES(word) -> inherited = (word != 0);
+        got_lock()
+    }
+}
+#endif
 
 inline unlock()
 {
@@ -532,52 +544,64 @@ inline lock_and_recover()
 #define CHOOSE_OPERATION STEP(skip)
 #endif
 
+#ifdef LOCK
 inline attach()
 {
     held[me] = true;
     incarnation[me]++
 }
+#else
+inline attach()
+{
+    atomic {
+        held[me] = true;
+        incarnation[me]++
+    }
+}
+#endif
 
+#ifdef LOCK
+/* It is killed, and there is a new process at its place. */
 proctype writer(byte me)
 {
-    byte todo, key, value, slot, old, new, seen;
-    bool inherited, owner_lives, reborn;
+    byte key, slot, seen;
+    bool inherited, owner_lives;
 
-live:
+dead:
     attach();
-    todo = (reborn -> 1 : OPS);
-    do
-    :: atomic { todo > 0 ->
-           todo--;
-           if
-           :: key = A
-           :: key = B
-           fi
-       };
-       lock_and_recover();
-       if
-       :: reborn
-       :: !reborn -> CHOOSE_OPERATION
-       fi;
-       unlock();
-       atomic { key = 0; value = 0; slot = 0; old = 0; new = 0 }
-    :: todo == 0 -> break
-    od;
-    goto done;
+    lock_and_recover();
+    CHOOSE_OPERATION;
+    unlock();
+    finished++
+}
+#else
+proctype writer(byte me)
+{
+    byte key, value, slot, old, new;
+    bool inherited;
+
+    atomic {
+        attach();
+        if
+        :: key = A
+        :: key = B
+        fi
+    };
+    lock_and_recover();
+    CHOOSE_OPERATION;
+    unlock();
 dead:
     atomic {
+        finished++;
         key = 0;
         value = 0;
         slot = 0;
         old = 0;
         new = 0;
-        inherited = false;
-        reborn = true
-    };
-    goto live;
-done:
-    finished++
+        inherited = false
+    }
 }
+#endif
 
 inline choose_key()
 {
@@ -617,11 +641,14 @@ inline copy_and_check()
 proctype reader()
 {
     byte me = READER;
-    byte key, count, before, slot, extent, extra, first, second, gone_before, seen;
-    byte rounds;
+    byte key, count, before, slot, extent, extra, first, second, gone_before;
+    byte rounds, seen;
     bool inherited, owner_lives, busy;
 
     attach();
+#ifdef LOCK
+    goto wait;
+#endif
     choose_key();
 again:
     count = bucket_count;
@@ -680,7 +707,11 @@ wait:
        rounds++;
        lock_and_recover();
        unlock();
+#ifdef LOCK
+       goto done
+#else
        goto again
+#endif
     :: rounds == ROUNDS /* a miss, whatever is there */
     fi;
 dead:

@@ -286,6 +286,10 @@ shard_put_locked(struct shard *shard, struct write_request *request)
 
     if (!condition_holds(shard, request))
         return PMC_UNMET;
+    if (expiry_passed(request->deadline, request->now_ms)) {
+        status = shard_delete_locked(shard, request);
+        return status < 0 ? status : PMC_OK;
+    }
     status = sweep_expired(shard, request);
     if (status != PMC_OK)
         return status;

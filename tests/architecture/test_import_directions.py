@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"loaders"}),
     frozenset({"tiered"}),
     frozenset({"decorator"}),
-    frozenset({"doctor"}),
+    frozenset({"doctor", "trial"}),
     frozenset({"cli"}),
     frozenset({"__init__", "__main__"}),
     frozenset({"integrations"}),

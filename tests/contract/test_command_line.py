@@ -106,3 +106,17 @@ def test_doctor_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "others may write" in capsys.readouterr().out
     assert main(["doctor", str(tmp_path / "no" / "such")]) == 1
     assert "does not exist: create it" in capsys.readouterr().out
+
+
+def test_bench_measures_each_call_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", str(tmp_path), "--seconds", "0.01", "--json"]) == 0
+    figures = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {(figure["call"], figure["value_bytes"]) for figure in figures} >= {
+        ("put", 64),
+        ("get", 1024),
+        ("miss", 0),
+    }
+    assert all(figure["p99_us"] >= figure["p50_us"] > 0 for figure in figures)
+    assert list(tmp_path.iterdir()) == []

@@ -202,6 +202,21 @@ def test_change_during_the_load_is_not_undone(
     assert cache.get("k") == expected
 
 
+def test_sweeping_up_the_expired_entry_voids_no_load(
+    cache: pmemcache.TieredCache, clock: Any
+) -> None:
+    cache.set("k", "old", 10)
+    clock.advance(cache, 11)
+
+    def load(_key: str) -> str:
+        for number in range(3000):
+            cache.set("other", number)
+        return "new"
+
+    assert cache.get_or_load("k", load, 10) == "new"
+    assert cache.get("k") == "new"
+
+
 def test_value_is_not_kept_when_so_asked(cache: pmemcache.TieredCache) -> None:
     assert cache.get_or_load("k", lambda _key: 0, unless=lambda value: not value) == 0
     assert cache.get_or_load("k", lambda _key: 1, lambda value: value - 1) == 1
