@@ -34,6 +34,7 @@ from pmemcache.errors import ConfigurationError, KeyEncodingError
 from pmemcache.faults import FAILURES
 from pmemcache.keys import canonical, digest
 from pmemcache.naming import function_name, source_version
+from pmemcache.stats import counted
 from pmemcache.tiered import TieredCache
 
 if TYPE_CHECKING:
@@ -219,8 +220,9 @@ def _decorate(function: Any, options: _Options) -> Any:
     calls = _Calls(function, options)
     make = _async_wrapper if inspect.iscoroutinefunction(function) else _wrapper
     wrapper: Any = functools.update_wrapper(make(calls), function)
-    wrapper.cache_info = calls.info
-    wrapper.cache_clear = calls.clear
+    # Lambdas show the signatures that functools shows: without the annotations of a method.
+    wrapper.cache_info = lambda: calls.info()  # noqa: PLW0108 - see above
+    wrapper.cache_clear = lambda: calls.clear()  # noqa: PLW0108 - see above
     wrapper.cache_parameters = lambda: {"maxsize": options.maxsize, "typed": options.typed}
     wrapper.cache_key = lambda *args, **kwargs: calls.key(args, kwargs)
     wrapper.invalidate = lambda *args, **kwargs: calls.invalidate(args, kwargs)
@@ -504,7 +506,7 @@ class _Calls(Generic[_R]):
         if cache is not None:
             tiers = cache.count(f"{self._name}#")
         currsize = max(tiers.values()) if self._order is None else len(self._order)
-        info = CacheInfo(_counted(self.hits), _counted(self.misses), self.options.maxsize, currsize)
+        info = CacheInfo(counted(self.hits), counted(self.misses), self.options.maxsize, currsize)
         info.tiers = tiers
         return info
 
@@ -517,11 +519,6 @@ def _is_simple(value: Any) -> bool:
     if kind is str or kind is bytes:
         return len(value) <= _MEMO_TEXT_MAX
     return kind in _SIMPLE
-
-
-def _counted(count: Any) -> int:
-    """Return how often next() was called on an `itertools.count`."""
-    return int(count.__reduce__()[1][0])
 
 
 class _DefaultCache:

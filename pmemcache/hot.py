@@ -29,7 +29,7 @@ ENTRY_OVERHEAD_BYTES: Final = 320
 """What an entry takes besides its key and value: the object, and its places in three dicts."""
 
 _SMALL_SHARE: Final = 0.1
-_MOVE_TO_MAIN_HITS: Final = 2
+_MOVE_TO_MAIN_HITS: Final = 1
 _HITS_MAX: Final = 3
 _GHOSTS_MIN: Final = 64
 _MISSING: Final = object()

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-__all__ = ["PoolStats"]
+if TYPE_CHECKING:
+    import itertools
+
+__all__ = ["PoolStats", "counted"]
+
+
+def counted(count: itertools.count[int]) -> int:
+    """Return how often next() was called on a count from 0, which is how threads count at once."""
+    return int(repr(count).removeprefix("count(").removesuffix(")"))
 
 
 @dataclass(frozen=True)

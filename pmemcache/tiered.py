@@ -28,8 +28,9 @@ from pmemcache.keys import INTERNAL_PREFIX, pool_key, tag_key
 from pmemcache.loaders import Loading, LoadPlan, Shelved
 from pmemcache.policy import UsagePolicy
 from pmemcache.pool import Pool
-from pmemcache.serializers import DecodeError
+from pmemcache.serializers import TAG_BYTES, DecodeError
 from pmemcache.stampede import LoadPolicy
+from pmemcache.stats import PoolStats, counted
 from pmemcache.warm import Reading, WarmTier, namespace_digest, tag_digest
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from pmemcache.compression import Compression
     from pmemcache.serializers import Serializer
     from pmemcache.signing import Signer
-    from pmemcache.stats import PoolStats
     from pmemcache.types import Key, Lifetime, Versioned
 
 __all__ = ["TieredCache", "TieredStats"]
@@ -54,7 +54,8 @@ _BUMP_AT: Final = 3
 _BUMP_MASK: Final = 15
 _CLOCK_GRAIN_SECONDS: Final = 0.01
 """A hot copy expires this much early, for the engine's clock ticks coarsely."""
-_CANDIDATES_MIN: Final = 1024
+_CANDIDATES_MIN: Final = 4096
+_CANDIDATES_PER_ENTRY: Final = 2
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class TieredCache(MutableMapping[Any, Any]):
         self._hot_entries = self._hot.entries
         self._value_max_bytes = self.policy.value_max_bytes or capacity
         self._versions = self.pool.versions
-        self._look = self._warm.look
+        self._get_versioned = self.pool.get_versioned
         self._is_plain = self._codec.is_plain
         self._seen: dict[Key, int] = {}
         self._seen_before: dict[Key, int] = {}
@@ -220,30 +221,29 @@ class TieredCache(MutableMapping[Any, Any]):
 
     def _find(self, key: Key) -> Any:
         """Return the fresh value of *key* from whatever tier, or `_MISSING`."""
-        entry = self._good_hot(key)
-        if entry is not None and not _is_error(entry.envelope):
-            try:
-                value = entry.value if entry.tag < 0 else self._decode(entry.value, entry.tag)
-            except DecodeError as error:
-                self._warm.undecodable(key, entry.version, error)
-                return _MISSING
-            self._use_hot(entry)
-            return value
-        found = self._look(key)
+        entry = self._hot_entries.get(key)
+        if entry is not None and self._is_good(entry):
+            shelved = self._shelved_hot(entry)
+            return _MISSING if shelved is None else shelved.value
+        try:
+            found = self._get_versioned(key)
+        except FAILURES as error:
+            self._faults.read("reading", error)
+            return _MISSING
         payload, tag, index, version, ttl_ms = found
         if payload is None:
             return _MISSING
-        if tag < PLAIN_TAGS and self._is_plain:
-            try:
-                value = self._decode(payload, tag)
-            except DecodeError as error:
-                self._warm.undecodable(key, version, error)
-                return _MISSING
-            self._warm_hits += 1
-            if self._wants(key, entry, len(payload)):
-                self._keep(key, value, Reading(payload, tag, (index, version), (), ttl_ms, None))
-            return value
-        return self._find_wrapped(key, found)
+        if tag >= PLAIN_TAGS or not self._is_plain:
+            return self._find_wrapped(key, found)
+        try:
+            value = payload if tag == TAG_BYTES else self._decode(payload, tag)
+        except DecodeError as error:
+            self._warm.undecodable(key, version, error)
+            return _MISSING
+        self._warm_hits += 1
+        if len(payload) <= self._value_max_bytes and self._wants(key, entry):
+            self._keep(key, value, Reading(payload, tag, (index, version), (), ttl_ms, None))
+        return value
 
     def _find_wrapped(self, key: Key, found: Versioned) -> Any:
         shelved = self._shelve(key, self._warm.read(key, found))
@@ -254,19 +254,26 @@ class TieredCache(MutableMapping[Any, Any]):
     def _shelved(self, key: Key) -> Shelved | None:
         """Return what there is of *key*, fresh or stale, for the loaders."""
         entry = self._good_hot(key)
-        if entry is not None:
-            left = None if entry.deadline is None else entry.deadline - self._clock()
-            watch = (entry.version_index, entry.version)
-            try:
-                value = entry.value if entry.tag < 0 else self._decode(entry.value, entry.tag)
-            except DecodeError as error:
-                self._warm.undecodable(key, entry.version, error)
-                return None
-            self._use_hot(entry)
-            envelope: Envelope | None = entry.envelope
-            load_seconds = 0.0 if envelope is None else envelope.load_ms / 1000
-            return Shelved(value, left, watch, load_seconds, is_error=False)
-        return self._shelve(key, self._warm.read(key))
+        return (
+            self._shelve(key, self._warm.read(key)) if entry is None else self._shelved_hot(entry)
+        )
+
+    def _shelved_hot(self, entry: HotEntry) -> Shelved | None:
+        """Return what a good hot copy holds, and note that it was used."""
+        try:
+            value = entry.value if entry.tag < 0 else self._decode(entry.value, entry.tag)
+        except DecodeError as error:
+            self._warm.undecodable(entry.key, entry.version, error)
+            return None
+        self._use_hot(entry)
+        envelope: Envelope | None = entry.envelope
+        return Shelved(
+            value,
+            None if entry.deadline is None else entry.deadline - self._clock(),
+            (entry.version_index, entry.version),
+            0.0 if envelope is None else envelope.load_ms / 1000,
+            is_error=False,
+        )
 
     def _shelve(self, key: Key, reading: Reading | None) -> Shelved | None:
         """Decode what was read from the pool, and keep a copy where the policy wants one."""
@@ -283,7 +290,9 @@ class TieredCache(MutableMapping[Any, Any]):
             value = self._loading.read_error(value)
         elif left_ms is None or left_ms > 0:
             self._warm_hits += 1
-            if self._wants(key, self._hot_entries.get(key), len(reading.payload)):
+            if len(reading.payload) <= self._value_max_bytes and self._wants(
+                key, self._hot_entries.get(key)
+            ):
                 self._keep(key, value, reading)
         return Shelved(
             value,
@@ -297,6 +306,11 @@ class TieredCache(MutableMapping[Any, Any]):
         return self._codec.decode(payload, tag)
 
     # The hot tier
+
+    @property
+    def hot_entries(self) -> Mapping[Any, HotEntry]:
+        """This process's copies by key, always the same mapping; some may be outdated."""
+        return self._hot_entries
 
     def _good_hot(self, key: Key) -> HotEntry | None:
         entry = self._hot_entries.get(key)
@@ -334,20 +348,17 @@ class TieredCache(MutableMapping[Any, Any]):
         except FAILURES as error:
             self._faults.read("bumping", error)
 
-    def _wants(self, key: Key, entry: HotEntry | None, size_bytes: int) -> bool:
+    def _wants(self, key: Key, entry: HotEntry | None) -> bool:
         """Whether *key*, read from the pool now, deserves a hot copy."""
-        if size_bytes > self._value_max_bytes:
-            return False
         if entry is not None:  # it had one, which is outdated
             return True
-        count = self._seen.get(key, 0) or self._seen_before.get(key, 0)
-        if count + 1 >= self.policy.promotion_count:
-            self._seen.pop(key, None)
-            return True
-        self._seen[key] = count + 1
-        if len(self._seen) > max(_CANDIDATES_MIN, len(self._hot_entries)):
-            self._seen_before, self._seen = self._seen, {}
-        return False
+        seen = self._seen
+        count = 1 + (seen.get(key, 0) or self._seen_before.get(key, 0))
+        seen[key] = count
+        if len(seen) > max(_CANDIDATES_MIN, _CANDIDATES_PER_ENTRY * len(self._hot_entries)):
+            self._seen_before, self._seen = seen, {}
+        # Not forgotten once it is hot: what falls out of the hot tier comes back with one hit.
+        return count >= self.policy.promotion_count
 
     def _keep(self, key: Key, value: Any, reading: Reading) -> None:
         """Make a hot copy of *value*, unless it would be outdated already."""
@@ -420,7 +431,7 @@ class TieredCache(MutableMapping[Any, Any]):
         self._hot.drop(key)
         if ttl_seconds is not None and ttl_seconds <= 0:
             return True
-        _payload, _tag, index, version, _ttl_ms = self._look(key)
+        _payload, _tag, index, version, _ttl_ms = self._warm.look(key)
         ttl_ms = None if ttl_seconds is None else round(ttl_seconds * 1000)
         _envelope, body = self._codec.unwrap(key, payload, tag)
         self._keep(key, value, Reading(body, tag, (index, version), (), ttl_ms, None))
@@ -620,6 +631,17 @@ class TieredCache(MutableMapping[Any, Any]):
             self._set_hot(key, value, plan.ttl_of(value, 0.0))
         return value
 
+    async def aget(self, key: Any, default: Any = None) -> Any:
+        """As `get`, without blocking the event loop while a loader is at work."""
+        value = self.find(key, _MISSING)
+        if value is not _MISSING:
+            return value
+        loader = self._loader_of(key)
+        if loader is not None:
+            return await self.aget_or_load(key, loader)
+        self._misses += 1
+        return default
+
     async def aget_or_load(  # noqa: PLR0913 - as get_or_load
         self,
         key: Any,
@@ -730,7 +752,7 @@ class TieredCache(MutableMapping[Any, Any]):
             self._faults.read("reading statistics", error)
             pool = None
         return TieredStats(
-            hot_hits=_counted(self._hot_hits),
+            hot_hits=counted(self._hot_hits),
             warm_hits=self._warm_hits,
             misses=self._misses,
             stale=counts.stale,
@@ -859,12 +881,3 @@ def _bind(
 ) -> Callable[[], Any | Awaitable[Any]]:
     """Return *loader* of *key*, a coroutine function when it is one."""
     return functools.partial(loader, key)
-
-
-def _is_error(envelope: Envelope | None) -> bool:
-    return envelope is not None and envelope.is_error
-
-
-def _counted(count: Iterator[int]) -> int:
-    """Return how often next() was called on an `itertools.count`."""
-    return int(count.__reduce__()[1][0])

@@ -19,6 +19,7 @@ from django.core.cache.backends.base import (
     MEMCACHE_MAX_KEY_LENGTH,
     BaseCache,
     InvalidCacheKey,
+    default_key_func,
 )
 
 from pmemcache.errors import (
@@ -28,7 +29,14 @@ from pmemcache.errors import (
     ValueTooLargeError,
 )
 from pmemcache.integrations.django.sharing import FAILURES, shared_pool
-from pmemcache.serializers import INT64_MAX, INT64_MIN, DecodeError, decode, encode
+from pmemcache.serializers import (
+    INT64_MAX,
+    INT64_MIN,
+    TAG_BYTES,
+    DecodeError,
+    decode,
+    encode,
+)
 
 if TYPE_CHECKING:
     import os
@@ -55,31 +63,43 @@ class PoolOperations(BaseCache):
         options = params.get("OPTIONS", {})
         self._shared = shared_pool(location, options)
         self._culls = "MAX_ENTRIES" in options or "max_entries" in params
-        self._validates_all = type(self).validate_key is not BaseCache.validate_key
+        # Where keys are Django's own in every respect, they are made and tested here, in less time.
+        self._plain_key_func = default_key_func if _has_plain_keys(type(self)) else None
 
     # Arguments
 
     def _pool_key(self, key: Any, version: int | None) -> str | bytes:
         """Return the pool's key, after the warnings that Django gives about it.
 
+        A str is a key that has nothing to be warned of, bytes are any other.
+
         Raises:
             InvalidCacheKey: The key is longer than a pool can hold.
         """
-        made = self.make_key(key, version)
-        if (
-            len(made) <= MEMCACHE_MAX_KEY_LENGTH
-            and made.isascii()
-            and made.isprintable()
-            and " " not in made
-            and not self._validates_all
-        ):
-            return made
+        if self.key_func is self._plain_key_func:
+            number = self.version if version is None else version
+            made = f"{self.key_prefix!s}:{number!s}:{key!s}"
+            if len(made) <= MEMCACHE_MAX_KEY_LENGTH and _is_harmless(made):
+                return made
+        else:
+            made = self.make_key(key, version)
         self.validate_key(made)
         encoded = made.encode("utf-8", "surrogatepass")
         if len(encoded) > _KEY_MAX_BYTES:
             message = f"Cache key is longer than {_KEY_MAX_BYTES} bytes: {made[:50]!r}..."
             raise InvalidCacheKey(message)
         return encoded
+
+    def _pool_keys(self, keys: Iterable[Any], version: int | None) -> dict[str | bytes, Any]:
+        """Return `{pool key: key}`, as `_pool_key` makes them."""
+        given = list(keys)
+        if self.key_func is self._plain_key_func:
+            prefix = f"{self.key_prefix!s}:{self.version if version is None else version}:"
+            made: dict[str | bytes, Any] = {f"{prefix}{key!s}": key for key in given}
+            longest = max(map(len, made), default=0)
+            if longest <= MEMCACHE_MAX_KEY_LENGTH and _is_harmless("".join(made)):
+                return made
+        return {self._pool_key(key, version): key for key in given}
 
     def _ttl_seconds(self, timeout: Any) -> float | None:
         """Return the time to live for a `timeout` of Django: None never ends, 0 is over already."""
@@ -94,29 +114,28 @@ class PoolOperations(BaseCache):
     # Reads
 
     def _get(self, key: Any, default: Any, version: int | None) -> Any:
-        pool_key = self._pool_key(key, version)
         try:
-            found = self._shared.pool().get_tagged(pool_key)
-            return default if found is None else decode(*found)
-        except DecodeError as error:
-            self._discard(pool_key, error)
+            return self._shared.find(self._pool_key(key, version), default)
         except FAILURES as error:
             self._shared.failed("get", error)
-        return default
+            return default
 
     def _get_many(self, keys: Iterable[Any], version: int | None) -> dict[Any, Any]:
-        asked = {self._pool_key(key, version): key for key in keys}
+        """Return what is there, in one call of the engine; hot copies would be no faster."""
+        asked = self._pool_keys(keys, version)
         try:
-            found = self._shared.pool().get_many_tagged(list(asked))
+            found = self._shared.pool().get_many_tagged(asked)
         except FAILURES as error:
             self._shared.failed("get_many", error)
             return {}
         values = {}
-        for pool_key, tagged in found.items():
+        for pool_key, (payload, tag) in found.items():
             try:
-                values[asked[pool_key]] = decode(*tagged)
-            except DecodeError as error:
-                self._discard(pool_key, error)
+                value = payload if tag == TAG_BYTES else decode(payload, tag)
+            except DecodeError:  # more than a value, or none: the cache knows what to do with it
+                value = self._get(asked[pool_key], _MISSING, version)
+            if value is not _MISSING:
+                values[asked[pool_key]] = value
         return values
 
     def _has_key(self, key: Any, version: int | None) -> bool:
@@ -169,7 +188,7 @@ class PoolOperations(BaseCache):
 
     def _set_many(self, data: Mapping[Any, Any], timeout: Any, version: int | None) -> list[Any]:
         """Store all of *data*; return the keys of what the pool did not take."""
-        keys = {self._pool_key(key, version): key for key in data}
+        keys = self._pool_keys(data, version)
         entries = {pool_key: encode(data[key]) for pool_key, key in keys.items()}
         ttl_seconds = self._ttl_seconds(timeout)
         try:
@@ -230,7 +249,7 @@ class PoolOperations(BaseCache):
         return self._shared.pool().delete(self._pool_key(key, version))
 
     def _delete_many(self, keys: Iterable[Any], version: int | None) -> None:
-        self._shared.pool().delete_many([self._pool_key(key, version) for key in keys])
+        self._shared.pool().delete_many(self._pool_keys(keys, version))
 
     def _clear(self) -> None:
         self._shared.pool().clear()
@@ -336,6 +355,17 @@ class PoolOperations(BaseCache):
                 payload, tag = found
                 return pool.put(new_key, payload, ttl_seconds=info.ttl_seconds, tag=tag)
         return False
+
+
+def _has_plain_keys(backend: type[BaseCache]) -> bool:
+    return (
+        backend.make_key is BaseCache.make_key and backend.validate_key is BaseCache.validate_key
+    )
+
+
+def _is_harmless(key: str) -> bool:
+    """Whether Django has nothing to say about the characters of *key*; errs only towards no."""
+    return key.isascii() and key.isprintable() and " " not in key
 
 
 def _key_not_found(key: Any) -> ValueError:

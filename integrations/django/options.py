@@ -14,9 +14,12 @@ from django.utils.crypto import salted_hmac
 from pmemcache import config
 from pmemcache.config import PoolOptions
 from pmemcache.errors import ConfigurationError
+from pmemcache.policy import UsagePolicy
 from pmemcache.pool import Pool
+from pmemcache.tiered import TieredCache
 
 DEFAULT_SIZE: Final = "64MiB"
+DEFAULT_HOT_SIZE: Final = "16MiB"
 
 _POOL_OPTIONS: Final = frozenset(field.name for field in fields(PoolOptions)) - {"size_bytes"}
 # What Django's own backends take; PmemCache reads them itself.
@@ -32,7 +35,7 @@ class PoolRequest:
     """The pool's file, absolute."""
     pool: PoolOptions
     hot_bytes: int
-    """Reserved for the tier in each process's own memory: checked, and not used yet."""
+    """The most bytes of copies in each process's own memory; 0: none are made."""
 
     @classmethod
     def from_settings(cls, location: Any, options: dict[str, Any]) -> PoolRequest:
@@ -54,20 +57,29 @@ class PoolRequest:
             return cls(
                 path=config.resolve_path(location or _default_location()),
                 pool=_pool_options(options),
-                hot_bytes=_hot_bytes(options.get("hot_size", 0)),
+                hot_bytes=_hot_bytes(options.get("hot_size", DEFAULT_HOT_SIZE)),
             )
         except (ConfigurationError, TypeError, OSError) as error:
             message = f"CACHES entry with LOCATION {location!r}: {error}"
             raise ImproperlyConfigured(message) from error
 
-    def open(self) -> Pool:
+    def open(self) -> TieredCache:
         """Attach to the pool, creating it if need be.
+
+        Returns:
+            A cache that raises whatever the pool does. The pool stays open when it is closed.
 
         Raises:
             PmemCacheError: The errors of `pmemcache.Pool`.
         """
         options = {name: getattr(self.pool, name) for name in _POOL_OPTIONS}
-        return Pool(self.path, self.pool.size_bytes, **options)
+        pool = Pool(self.path, self.pool.size_bytes, **options)
+        return TieredCache(pool, policy=self._policy(), strict=True)
+
+    def _policy(self) -> UsagePolicy:
+        if not self.hot_bytes:
+            return UsagePolicy(placement="warm-only")
+        return UsagePolicy(hot_bytes=self.hot_bytes)
 
     def differences(self, other: PoolRequest) -> str:
         """Return in words what *other* asks for otherwise."""

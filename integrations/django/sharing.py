@@ -2,7 +2,8 @@
 
 Django makes a backend object for every thread and every asyncio task, and closes it after every
 request. So the objects own nothing: they meet here, at a `SharedPool`, which opens its pool on the
-first use and keeps it until the process ends. A child made by fork goes on with what it inherits.
+first use and keeps it, and this process's hot copies of it, until the process ends. A child made by
+fork goes on with the pool it inherits, and with no copies.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from django.core.signals import setting_changed
 
 from pmemcache.errors import ConfigurationError, PmemCacheError, PoolClosedError
 from pmemcache.integrations.django.options import PoolRequest
+from pmemcache.tiered import TieredCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +34,7 @@ FAILURES: Final = (PmemCacheError, OSError)
 
 _RETRY_OPEN_SECONDS: Final = 5.0
 _LOG_INTERVAL_SECONDS: Final = 60.0
+_NOTHING_HOT: Final[Mapping[Any, object]] = {}
 
 
 class FailureLog:
@@ -66,48 +69,66 @@ class SharedPool:
         """Remember what to open; nothing is opened yet. *clock* counts seconds."""
         self.request = request
         self.log = FailureLog(clock)
+        self.hot: Mapping[Any, object] = _NOTHING_HOT
+        """This process's copies by key: one of a key in here is likely, not sure, to be good."""
+        self.find: Callable[[Any, Any], Any] = self._open_and_find
+        """Return the value of a key, or the default. Raises as `cache`, and as `Pool.get`."""
         self._clock = clock
-        self._pool: Pool | None = None
+        self._cache: TieredCache | None = None
         self._failure: Exception | None = None
         self._retry_at = 0.0
 
-    def pool(self) -> Pool:
-        """Return the open pool.
+    def cache(self) -> TieredCache:
+        """Return the open cache: the pool, and this process's copies of what it holds.
 
-        An attempt that failed is not repeated for five seconds, so that a broken pool costs the
-        requests meanwhile nothing.
+        An attempt to open it that failed is not repeated for five seconds, so that a broken pool
+        costs the requests meanwhile nothing.
 
         Raises:
             ImproperlyConfigured: The settings ask for a pool that cannot be.
             PmemCacheError, OSError: The pool cannot be opened now.
         """
-        pool = self._pool
-        return self._open() if pool is None else pool
+        cache = self._cache
+        return self._open() if cache is None else cache
+
+    def pool(self) -> Pool:
+        """Return the pool of the open cache; raise as `cache` does."""
+        return self.cache().pool
 
     def failed(self, operation: str, error: BaseException) -> None:
         """Log that *operation* failed; a pool that somebody closed is opened anew next time."""
         if isinstance(error, PoolClosedError):
-            self._pool = None
+            self._forget()
         self.log.report(operation, error)
 
     def close(self) -> None:
         """Let go of the pool; the next use opens it again."""
         with _opening:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close()
+            cache = self._forget()
+        if cache is not None:
+            cache.close()
+            cache.pool.close()
 
-    def _open(self) -> Pool:
+    def _forget(self) -> TieredCache | None:
+        cache, self._cache = self._cache, None
+        self.hot, self.find = _NOTHING_HOT, self._open_and_find
+        return cache
+
+    def _open_and_find(self, key: Any, default: Any) -> Any:
+        return self.cache().find(key, default)
+
+    def _open(self) -> TieredCache:
         with _opening:
-            if self._pool is None:
-                self._pool = self._open_locked()
-            return self._pool
+            if self._cache is None:
+                self._cache = self._open_locked()
+                self.hot, self.find = self._cache.hot_entries, self._cache.find
+            return self._cache
 
-    def _open_locked(self) -> Pool:
+    def _open_locked(self) -> TieredCache:
         if self._failure is not None and self._clock() < self._retry_at:
             raise self._failure
         try:
-            pool = self.request.open()
+            cache = self.request.open()
         except ConfigurationError as error:
             raise ImproperlyConfigured(str(error)) from error
         except FAILURES as error:
@@ -116,7 +137,7 @@ class SharedPool:
             raise
         self._failure = None
         logger.debug("opened the pool %s", self.request.path)
-        return pool
+        return cache
 
 
 _opening = threading.Lock()
@@ -165,8 +186,6 @@ def _shared_pool(location: Any, options: tuple[tuple[str, Any], ...]) -> SharedP
             f"{request.differences(shared.request)}. Give both the same, or another LOCATION."
         )
         raise ImproperlyConfigured(message)
-    if request.hot_bytes:
-        logger.debug("hot_size is checked but not used by this version of pmemcache")
     return shared
 
 

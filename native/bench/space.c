@@ -66,7 +66,9 @@ static const struct mix mixes[] = {
     {"outliers", {{200, 64 * KIB, UNIFORM, 5}}, 1},
     {"fixed-64k", {{64 * KIB, 64 * KIB, UNIFORM, 0}}, 1},
     {"drift",
-     {{200, 1000, UNIFORM, 0}, {16 * KIB, 64 * KIB, UNIFORM, 0}, {200, 1000, UNIFORM, 0}},
+     {{200, 1000, UNIFORM, 0},
+      {16 * KIB, 64 * KIB, UNIFORM, 0},
+      {200, 1000, UNIFORM, 0}},
      3},
 };
 
@@ -183,9 +185,9 @@ request(struct run *run)
 
     memcpy(key, &number, sizeof number);
     run->requests++;
-    run->ideal_hits += ideal_request(
-        &run->ideal, (uint32_t)number,
-        (uint32_t)((bytes + BLOCK_BYTES - 1) / BLOCK_BYTES));
+    run->ideal_hits +=
+        ideal_request(&run->ideal, (uint32_t)number,
+                      (uint32_t)((bytes + BLOCK_BYTES - 1) / BLOCK_BYTES));
     if (pmc_get(run->cache, key, key_size, NULL, 0, 0, NULL) == PMC_OK) {
         run->hits++;
         return;
@@ -261,8 +263,7 @@ open_pool(struct run *run, uint32_t shards, const char *policy, const char *dire
     options.path = path;
     options.size_bytes = run->pool_bytes;
     options.shards = shards;
-    options.eviction =
-        strcmp(policy, "lru") == 0 ? PMC_EVICT_LRU : PMC_EVICT_S3FIFO;
+    options.eviction = strcmp(policy, "lru") == 0 ? PMC_EVICT_LRU : PMC_EVICT_S3FIFO;
     if (pmc_open(&options, &run->cache, &error) != PMC_OK)
         die(error.message);
     pmc_on_evict(run->cache, count_eviction, run);
@@ -319,8 +320,7 @@ measure(struct run *run)
            ", \"moved_share\": %.4f, \"dram_bytes_an_entry\": %.1f"
            ", \"entries\": %" PRIu64 "}\n",
            run->puts, run->refused,
-           (double)(after.evict - before.evict) / (double)run->puts,
-           run->evictions_max,
+           (double)(after.evict - before.evict) / (double)run->puts, run->evictions_max,
            (double)(after.moved_bytes - before.moved_bytes) /
                (double)(after.written_bytes - before.written_bytes),
            (double)after.dram_size_used / (double)after.entries, after.entries);

@@ -33,24 +33,6 @@ limit(const struct shard *shard)
 
 /* ---- bins ------------------------------------------------------------ */
 
-static void
-bin_insert(struct shard *shard, uint32_t offset, uint32_t blocks)
-{
-    struct shard_header *header = shard->header;
-    struct hole_head *hole = hole_at(shard, offset);
-    uint32_t bin = alloc_bin(blocks);
-    uint32_t first = header->bin_head[bin];
-
-    hole->size = blocks;
-    hole->bin_next = first;
-    hole->bin_previous = NO_OFFSET;
-    if (first < limit(shard))
-        hole_at(shard, first)->bin_previous = offset;
-    header->bin_head[bin] = offset;
-    header->bin_map[bin / 64] |= UINT64_C(1) << (bin % 64);
-    header->free_blocks += blocks;
-}
-
 /* Does this look like a hole, whose links may be followed? */
 static bool
 hole_is_sound(const struct shard *shard, uint32_t offset)
@@ -64,6 +46,44 @@ hole_is_sound(const struct shard *shard, uint32_t offset)
            hole->size <= limit(shard) - offset;
 }
 
+static void
+bin_insert(struct shard *shard, uint32_t offset, uint32_t blocks)
+{
+    struct shard_header *header = shard->header;
+    struct hole_head *hole = hole_at(shard, offset);
+    uint32_t bin = alloc_bin(blocks);
+    uint32_t first = header->bin_head[bin];
+
+    hole->size = blocks;
+    hole->bin_next = first;
+    hole->bin_previous = NO_OFFSET;
+    /* A head that is none would have its bytes changed: it is left for whoever
+     * removes the new one. */
+    if (hole_is_sound(shard, first) &&
+        hole_at(shard, first)->bin_previous == NO_OFFSET &&
+        alloc_bin(hole_at(shard, first)->size) == bin)
+        hole_at(shard, first)->bin_previous = offset;
+    header->bin_head[bin] = offset;
+    header->bin_map[bin / 64] |= UINT64_C(1) << (bin % 64);
+    header->free_blocks += blocks;
+}
+
+/* Is this link of the hole at offset the end of its list, or a hole whose link in
+ * the other direction leads back? */
+static bool
+ends_or_leads_back(const struct shard *shard, uint32_t link, uint32_t offset,
+                   bool is_next)
+{
+    const struct hole_head *hole;
+
+    if (link == NO_OFFSET)
+        return true;
+    if (!hole_is_sound(shard, link))
+        return false;
+    hole = hole_at(shard, link);
+    return (is_next ? hole->bin_previous : hole->bin_next) == offset;
+}
+
 static bool
 bin_remove(struct shard *shard, uint32_t offset)
 {
@@ -73,8 +93,8 @@ bin_remove(struct shard *shard, uint32_t offset)
     uint32_t next = hole->bin_next;
     uint32_t previous = hole->bin_previous;
 
-    if ((next != NO_OFFSET && !hole_is_sound(shard, next)) ||
-        (previous != NO_OFFSET && !hole_is_sound(shard, previous)) ||
+    if (!ends_or_leads_back(shard, next, offset, true) ||
+        !ends_or_leads_back(shard, previous, offset, false) ||
         (previous == NO_OFFSET && header->bin_head[bin] != offset))
         return false;
     if (next != NO_OFFSET)
@@ -200,8 +220,12 @@ static enum pmc_status
 cut_hole(struct shard *shard, uint32_t offset, uint32_t want_blocks)
 {
     uint32_t have = hole_at(shard, offset)->size;
+    uint32_t after;
+    bool damaged = false;
 
-    if (!bin_remove(shard, offset))
+    /* What was a hole once, and is part of another, is contradicted behind it. */
+    (void)alloc_after(shard, offset, have, &after, &damaged);
+    if (damaged || !bin_remove(shard, offset))
         return PMC_EDAMAGED;
     if (have > want_blocks) {
         uint32_t rest = offset + want_blocks;
@@ -244,6 +268,23 @@ search_bin(const struct shard *shard, uint32_t bin, uint32_t want_blocks,
     return best == UINT32_MAX ? PMC_DROPPED : PMC_OK;
 }
 
+bool
+alloc_has_outside(const struct shard *shard, uint32_t want_blocks, uint32_t avoid_from,
+                  uint32_t avoid_to)
+{
+    uint32_t bin = bin_at_least(shard, alloc_bin(want_blocks));
+
+    while (bin < BIN_COUNT) {
+        uint32_t offset;
+
+        if (search_bin(shard, bin, want_blocks, avoid_from, avoid_to, &offset) ==
+            PMC_OK)
+            return true;
+        bin = bin_at_least(shard, bin + 1);
+    }
+    return false;
+}
+
 enum pmc_status
 alloc_take_outside_locked(struct shard *shard, uint32_t want_blocks,
                           uint32_t avoid_from, uint32_t avoid_to, uint32_t *offset_out)
@@ -280,6 +321,7 @@ alloc_free_locked(struct shard *shard, uint32_t offset, uint32_t blocks)
     uint32_t neighbour;
     bool damaged = false;
 
+    hole_at(shard, offset)->size = blocks;
     if (alloc_before(shard, offset, &neighbour, &damaged) &&
         !extent_is_entry(shard, neighbour)) {
         start = neighbour;

@@ -31,7 +31,12 @@ enum pmc_status alloc_take_outside_locked(struct shard *shard, uint32_t want_blo
                                           uint32_t avoid_from, uint32_t avoid_to,
                                           uint32_t *offset_out);
 
-/* Make the extent at offset a hole and merge it with its neighbours. */
+/* Is there a hole for that? */
+bool alloc_has_outside(const struct shard *shard, uint32_t want_blocks,
+                       uint32_t avoid_from, uint32_t avoid_to);
+
+/* Make the extent at offset a hole and merge it with its neighbours. Its head
+ * says "hole" and its size even when it became a part of a larger one. */
 enum pmc_status alloc_free_locked(struct shard *shard, uint32_t offset,
                                   uint32_t blocks);
 

@@ -210,7 +210,8 @@ pmc_keys(struct pmc_cache *cache, struct pmc_cursor *cursor, const void *prefix,
         size_t more = 0;
 
         if (cursor->bucket_count == 0)
-            cursor->bucket_count = load_acquire(&shard->header->bucket_count);
+            cursor->bucket_count = (uint32_t)min_u64(
+                load_acquire(&shard->header->bucket_count), shard->max_buckets);
         if (cursor->bucket >= cursor->bucket_count) {
             *cursor = (struct pmc_cursor){.shard = cursor->shard + 1};
             continue;

@@ -3,8 +3,11 @@
  */
 #include "cache.h"
 
-/* Items of a batch whose cache misses are overlapped. */
-#define BATCH 16
+/* How many items of a batch the stages of pmc_get_many() are apart. */
+#define ENTRY_LAG 6u
+#define COPY_LAG 3u
+#define REQUESTS 16u
+static_assert(REQUESTS > ENTRY_LAG + COPY_LAG, "a request lives for all stages");
 
 /* Is this thread inside the on-miss callback? */
 static _Thread_local bool in_on_miss;
@@ -228,50 +231,56 @@ reserve_item(void *context, size_t value_size)
     return batch->reserve(batch->context, batch->index, value_size);
 }
 
-/* Hash a run of items and fetch their buckets, then their entries, so that the
- * misses of the processor's caches overlap. */
+/* The request of an item; an invalid key is hashed as the empty one and refused
+ * when its turn comes. Its bucket is fetched meanwhile. */
 static void
-prefetch_items(struct pmc_cache *cache, const struct pmc_item *items, size_t count,
-               struct read_request *requests_out)
+begin_item(struct pmc_cache *cache, const struct pmc_item *item,
+           struct read_request *request_out)
 {
-    for (size_t i = 0; i < count; i++) {
-        enum pmc_status status;
-        bool valid = cache_key_is_valid(items[i].key, items[i].key_size, &status);
+    enum pmc_status status;
+    bool valid = cache_key_is_valid(item->key, item->key_size, &status);
 
-        requests_out[i] =
-            read_request_of(cache, items[i].key, valid ? items[i].key_size : 0);
-        shard_prefetch_bucket(cache_shard(cache, requests_out[i].hash),
-                              requests_out[i].hash);
-    }
-    for (size_t i = 0; i < count; i++)
-        shard_prefetch_entry(cache_shard(cache, requests_out[i].hash),
-                             requests_out[i].hash);
+    *request_out = read_request_of(cache, item->key, valid ? item->key_size : 0);
+    shard_prefetch_bucket(cache_shard(cache, request_out->hash), request_out->hash);
 }
 
+static void
+finish_item(struct pmc_cache *cache, struct pmc_item *item,
+            struct read_request *request, struct batch_reserve *batch)
+{
+    if (!cache_key_is_valid(item->key, item->key_size, &item->status))
+        return;
+    request->reserve = reserve_item;
+    request->context = batch;
+    item->status = read_found(cache, request, &item->found);
+}
+
+/* Three stages, each some items behind the one before, so that the processor
+ * fetches the buckets and entries of the next items while it copies this one. */
 size_t
 pmc_get_many(struct pmc_cache *cache, struct pmc_item *items, size_t count,
              pmc_reserve_many_fn reserve, void *context)
 {
     struct batch_reserve batch = {.reserve = reserve, .context = context};
-    struct read_request requests[BATCH];
+    struct read_request requests[REQUESTS];
     uint64_t now = cache_now_ms(cache);
     size_t found = 0;
 
-    for (size_t first = 0; first < count; first += BATCH) {
-        size_t run = (size_t)min_u64(count - first, BATCH);
+    for (size_t step = 0; step < count + ENTRY_LAG + COPY_LAG; step++) {
+        if (step < count)
+            begin_item(cache, &items[step], &requests[step % REQUESTS]);
+        if (step >= ENTRY_LAG && step - ENTRY_LAG < count) {
+            uint64_t hash = requests[(step - ENTRY_LAG) % REQUESTS].hash;
 
-        prefetch_items(cache, items + first, run, requests);
-        for (size_t i = 0; i < run; i++) {
-            struct pmc_item *item = &items[first + i];
+            shard_prefetch_entry(cache_shard(cache, hash), hash);
+        }
+        if (step >= ENTRY_LAG + COPY_LAG) {
+            size_t index = step - ENTRY_LAG - COPY_LAG;
 
-            if (!cache_key_is_valid(item->key, item->key_size, &item->status))
-                continue;
-            batch.index = first + i;
-            requests[i].now_ms = now;
-            requests[i].reserve = reserve_item;
-            requests[i].context = &batch;
-            item->status = read_found(cache, &requests[i], &item->found);
-            found += item->status == PMC_OK;
+            batch.index = index;
+            requests[index % REQUESTS].now_ms = now;
+            finish_item(cache, &items[index], &requests[index % REQUESTS], &batch);
+            found += items[index].status == PMC_OK;
         }
     }
     return found;

@@ -89,6 +89,10 @@ check_index(const struct shard *shard, struct totals *totals, struct report *rep
 {
     uint32_t count = load_relaxed(&shard->header->bucket_count);
 
+    if (count == 0 || count > shard->max_buckets) {
+        broken(report, "there cannot be %u buckets", count);
+        return;
+    }
     for (uint32_t primary = 0; primary < count; primary++) {
         uint32_t number = primary;
         int hops = 0;
@@ -116,7 +120,7 @@ static bool
 hole_is_listed(const struct shard *shard, uint32_t offset)
 {
     const struct hole_head *hole = hole_at(shard, offset);
-    uint32_t limit = load_relaxed(&shard->header->limit_blocks);
+    uint32_t limit = shard_limit(shard);
 
     if (hole->bin_previous == NO_OFFSET)
         return shard->header->bin_head[alloc_bin(hole->size)] == offset;
@@ -146,12 +150,14 @@ static void
 check_extents(const struct shard *shard, const struct totals *index_totals,
               struct report *report)
 {
-    uint32_t limit = load_relaxed(&shard->header->limit_blocks);
+    uint32_t limit = shard_limit(shard);
     struct totals totals = {0}; /* used_blocks counts those of holes */
     uint32_t before_blocks = 0;
     bool after_hole = false;
     uint32_t at = 0;
 
+    if (load_relaxed(&shard->header->limit_blocks) != limit)
+        broken(report, "the heap has more blocks than it can");
     while (at < limit) {
         uint64_t blocks = extent_blocks(shard, at);
 

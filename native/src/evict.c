@@ -55,6 +55,6 @@ evict_format_locked(struct shard *shard)
     header->lru_blocks_since_tick = 0;
     header->lru_full_blocks = 0;
     store_relaxed(&header->lru_clock, 0);
-    for (uint32_t set = 0; set < header->ghost_sets; set++)
+    for (uint32_t set = 0; set < evict_ghost_sets(shard); set++)
         shard->ghosts[set] = (struct ghost_set){{0}};
 }

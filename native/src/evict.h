@@ -57,6 +57,15 @@ bool evict_recall_nothing(struct shard *shard, uint64_t hash, uint32_t blocks);
 void evict_remember_nothing(struct shard *shard, uint32_t slot, uint64_t hash,
                             uint32_t blocks);
 
+/* The sets of ghosts in use, as far as there are so many; 0: none yet. */
+static inline uint32_t
+evict_ghost_sets(const struct shard *shard)
+{
+    uint32_t sets = shard->header->ghost_sets;
+
+    return sets <= shard->ghost_sets ? sets : 0;
+}
+
 /* The policy's state of an empty shard. */
 void evict_format_locked(struct shard *shard);
 

@@ -85,7 +85,7 @@ oldest_slot(const struct shard *shard, uint32_t *class_out)
 
     for (uint32_t age = 1; age <= LRU_CLASSES; age++) {
         uint32_t lru_class = (now + age) % LRU_CLASSES;
-        uint32_t head = shard->header->queues[class_queue(lru_class)].head;
+        uint32_t head = queue_head(shard, class_queue(lru_class));
 
         if (head != NO_SLOT) {
             *class_out = lru_class;

@@ -15,7 +15,7 @@ none_admit(struct shard *shard, uint32_t slot, uint32_t blocks, bool remembered)
 static uint32_t
 none_propose(struct shard *shard)
 {
-    uint32_t slot = shard->header->queues[QUEUE_MAIN].head;
+    uint32_t slot = queue_head(shard, QUEUE_MAIN);
     uint32_t blocks;
 
     if (slot == NO_SLOT)

@@ -158,7 +158,7 @@ place_is_alive(const struct shard *shard, uint32_t place)
 static struct ghost_set *
 ghost_set_of(const struct shard *shard, uint64_t mixed)
 {
-    return &shard->ghosts[(uint32_t)mixed & (shard->header->ghost_sets - 1)];
+    return &shard->ghosts[(uint32_t)mixed & (evict_ghost_sets(shard) - 1)];
 }
 
 static uint32_t
@@ -176,7 +176,7 @@ ghost_find(const struct shard *shard, uint64_t hash)
     uint64_t mixed = hash_word(hash);
     struct ghost_set *set;
 
-    if (shard->header->ghost_sets == 0)
+    if (evict_ghost_sets(shard) == 0)
         return NULL;
     set = ghost_set_of(shard, mixed);
     for (uint32_t way = 0; way < GHOST_WAYS; way++)
@@ -212,7 +212,7 @@ ghost_sweep(struct shard *shard)
 
     for (int turn = 0; turn < SWEEPS_A_GHOST; turn++) {
         struct ghost_set *set =
-            &shard->ghosts[header->ghost_sweep++ & (header->ghost_sets - 1)];
+            &shard->ghosts[header->ghost_sweep++ & (evict_ghost_sets(shard) - 1)];
 
         for (uint32_t way = 0; way < GHOST_WAYS; way++)
             if (!place_is_alive(shard, set->place[way]))
@@ -228,7 +228,7 @@ ghost_add(struct shard *shard, uint64_t hash, bool from_main, uint32_t blocks)
     uint32_t tick;
     uint32_t *place;
 
-    if (shard->header->ghost_sets == 0)
+    if (evict_ghost_sets(shard) == 0)
         return;
     ghost_sweep(shard);
     place = ghost_place(shard, mixed);
@@ -311,7 +311,7 @@ propose_small(struct shard *shard)
 {
     uint32_t slot;
 
-    while ((slot = shard->header->queues[QUEUE_SMALL].head) != NO_SLOT) {
+    while ((slot = queue_head(shard, QUEUE_SMALL)) != NO_SLOT) {
         uint32_t blocks = slot_blocks(shard, slot);
 
         if (load_relaxed(heat_of(shard, slot)) < PROMOTE_HEAT)
@@ -331,7 +331,7 @@ propose_main(struct shard *shard)
     uint64_t patience = shard->header->queues[QUEUE_MAIN].entries * (HEAT_MAX + 1ull);
     uint32_t slot;
 
-    while ((slot = shard->header->queues[QUEUE_MAIN].head) != NO_SLOT) {
+    while ((slot = queue_head(shard, QUEUE_MAIN)) != NO_SLOT) {
         uint32_t blocks = slot_blocks(shard, slot);
         uint64_t heat = load_relaxed(heat_of(shard, slot));
 

@@ -27,9 +27,17 @@ index_chain_next(const struct shard *shard, const struct bucket *bucket)
     uint32_t next = load_relaxed(&bucket->overflow);
 
     if (next < shard->max_buckets ||
-        next >= shard->max_buckets + load_relaxed(&shard->header->overflow_limit))
+        next - shard->max_buckets >=
+            min_u64(load_relaxed(&shard->header->overflow_limit), shard->max_overflow))
         return NO_BUCKET;
     return next;
+}
+
+/* Overflow buckets ever taken, as far as there are so many. */
+static uint32_t
+overflow_used(const struct shard *shard)
+{
+    return (uint32_t)min_u64(shard->header->overflow_used, shard->max_overflow);
 }
 
 void
@@ -38,6 +46,10 @@ index_format_locked(struct shard *shard)
     struct shard_header *header = shard->header;
     uint32_t count = load_relaxed(&header->bucket_count);
 
+    if (count == 0 || count > shard->max_buckets) {
+        count = 1;
+        store_relaxed(&header->bucket_count, count);
+    }
     for (uint32_t number = 0; number < count; number++) {
         struct bucket *bucket = &shard->buckets[number];
 
@@ -47,6 +59,12 @@ index_format_locked(struct shard *shard)
         store_relaxed(&bucket->tags[1], 0);
         index_write_end(bucket);
         STEP("clear.bucket");
+    }
+    for (uint32_t number = 0; number < overflow_used(shard); number++) {
+        struct bucket *bucket = &shard->buckets[shard->max_buckets + number];
+
+        store_relaxed(&bucket->tags[0], 0);
+        store_relaxed(&bucket->tags[1], 0);
     }
     header->overflow_used = 0;
     header->overflow_free = NO_BUCKET;
@@ -310,20 +328,38 @@ bucket_is_empty(const struct bucket *bucket)
 
 /* ---- overflow -------------------------------------------------------- */
 
+/* May this bucket be what the list of free ones names? Those hold nothing. */
+static bool
+overflow_is_free(const struct shard *shard, uint32_t number)
+{
+    return number >= shard->max_buckets &&
+           number - shard->max_buckets < overflow_used(shard) &&
+           bucket_is_empty(&shard->buckets[number]);
+}
+
 static uint32_t
 take_overflow(struct shard *shard)
 {
     struct shard_header *header = shard->header;
+    uint32_t limit =
+        (uint32_t)min_u64(load_relaxed(&header->overflow_limit), shard->max_overflow);
     uint32_t number = header->overflow_free;
     struct bucket *bucket;
 
-    if (number >= shard->max_buckets &&
-        number < shard->max_buckets + header->overflow_used)
+    if (overflow_is_free(shard, number)) {
         header->overflow_free = load_relaxed(&shard->buckets[number].overflow);
-    else if (header->overflow_used < load_relaxed(&header->overflow_limit))
-        number = shard->max_buckets + header->overflow_used++;
-    else
-        return NO_BUCKET;
+    } else {
+        header->overflow_free = NO_BUCKET;
+        number = shard->max_buckets + header->overflow_used;
+        while (header->overflow_used < limit &&
+               !bucket_is_empty(&shard->buckets[number])) {
+            header->overflow_used++; /* it was miscounted */
+            number++;
+        }
+        if (header->overflow_used >= limit)
+            return NO_BUCKET;
+        header->overflow_used++;
+    }
     bucket = &shard->buckets[number];
     store_relaxed(&bucket->tags[0], 0);
     store_relaxed(&bucket->tags[1], 0);
@@ -393,6 +429,14 @@ copy_slot(struct shard *shard, uint32_t from, uint32_t to)
     index_write_slot(shard, to, &content);
 }
 
+/* A slot that points at no entry takes no part in a split. */
+static bool
+slot_is_sound(const struct shard *shard, const struct bucket *bucket, uint32_t way)
+{
+    return index_entry_is_sound(shard, load_relaxed(&bucket->offset[way]),
+                                load_relaxed(&bucket->check[way]));
+}
+
 /* Copy what belongs to the new bucket. False: no overflow bucket was left, and
  * the copies are to be forgotten. */
 static bool
@@ -407,7 +451,7 @@ split_copy(struct shard *shard, uint32_t parent, uint32_t child)
             uint32_t offset = load_relaxed(&bucket->offset[way]);
             uint32_t to;
 
-            if (slot_tag(bucket, way) == 0 ||
+            if (slot_tag(bucket, way) == 0 || !slot_is_sound(shard, bucket, way) ||
                 index_bucket_of(index_hash_at(shard, offset), child + 1) != child)
                 continue;
             to = free_slot_in_chain(shard, child);
@@ -433,14 +477,17 @@ split_clear(struct shard *shard, uint32_t parent)
         for (uint32_t way = 0; way < BUCKET_SLOTS; way++) {
             uint32_t offset = load_relaxed(&bucket->offset[way]);
             uint64_t hash;
+            uint32_t to;
 
-            if (slot_tag(bucket, way) == 0)
+            if (slot_tag(bucket, way) == 0 || !slot_is_sound(shard, bucket, way))
                 continue;
             hash = index_hash_at(shard, offset);
             if (primary_of(shard, hash) == parent)
                 continue;
-            queue_relocate_locked(shard, number * BUCKET_SLOTS + way,
-                                  index_find_offset_locked(shard, hash, offset));
+            to = index_find_offset_locked(shard, hash, offset);
+            if (to == NO_SLOT)
+                continue; /* its tag is not its key's: left for recovery */
+            queue_relocate_locked(shard, number * BUCKET_SLOTS + way, to);
             write_tag(bucket, way, 0);
             STEP("split.clear");
         }
@@ -452,11 +499,15 @@ split_clear(struct shard *shard, uint32_t parent)
 static uint32_t
 free_slot_before(const struct shard *shard, uint32_t primary, uint32_t stop)
 {
-    for (uint32_t number = primary; number != stop && number != NO_BUCKET;
-         number = index_chain_next(shard, &shard->buckets[number]))
+    uint32_t number = primary;
+
+    for (int hops = 0; number != stop && number != NO_BUCKET && hops < CHAIN_MAX;
+         hops++) {
         for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
             if (slot_tag(&shard->buckets[number], way) == 0)
                 return number * BUCKET_SLOTS + way;
+        number = index_chain_next(shard, &shard->buckets[number]);
+    }
     return NO_SLOT;
 }
 
@@ -525,7 +576,7 @@ overflow_is_ample(const struct shard *shard)
 {
     const struct shard_header *header = shard->header;
     uint64_t spare = load_relaxed(&header->overflow_limit) - header->overflow_used;
-    uint32_t end = shard->max_buckets + header->overflow_used;
+    uint32_t end = shard->max_buckets + overflow_used(shard);
     uint32_t number = header->overflow_free;
 
     for (; spare < 2 && number >= shard->max_buckets && number < end; spare++)
@@ -594,7 +645,9 @@ index_balance_locked(struct shard *shard)
     const struct shard_header *header = shard->header;
 
     for (int splits = 0; splits < 2 && is_loaded(shard); splits++) {
-        if (load_relaxed(&header->bucket_count) >= header->bucket_limit ||
+        uint32_t count = load_relaxed(&header->bucket_count);
+
+        if (count == 0 || count >= min_u64(header->bucket_limit, shard->max_buckets) ||
             !overflow_is_ample(shard))
             return;
         split_next_bucket(shard);

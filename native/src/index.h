@@ -32,15 +32,28 @@ index_bucket_of(uint64_t hash, uint32_t bucket_count)
     return bucket < bucket_count ? bucket : bucket & (mask >> 1);
 }
 
-/* A bit at the top of each 16-bit lane of word that holds tag; lanes above a
- * match may be false alarms. */
+/* A set bit for each slot whose tag may be this one, lowest slot of each half
+ * first; without a branch, because the bytes are seldom in the processor's cache.
+ * A few bits are false alarms: the key decides. */
 static inline uint64_t
-index_match(uint64_t word, uint16_t tag)
+index_matches(const struct bucket *bucket, uint16_t tag)
 {
     const uint64_t ones = UINT64_C(0x0001000100010001);
-    uint64_t different = word ^ (ones * tag);
+    uint64_t low = load_relaxed(&bucket->tags[0]) ^ (ones * tag);
+    uint64_t high = load_relaxed(&bucket->tags[1]) ^ (ones * tag);
 
-    return (different - ones) & ~different & (ones << 15);
+    low = (low - ones) & ~low & (ones << 15);
+    high = (high - ones) & ~high & (ones << 15);
+    return low >> 15 | high >> 14;
+}
+
+/* The slot of the lowest set bit. */
+static inline uint32_t
+index_match_way(uint64_t matches)
+{
+    uint32_t bit = (uint32_t)__builtin_ctzll(matches);
+
+    return bit / 16 + bit % 16 * (BUCKET_SLOTS / 2);
 }
 
 /* The version of the keys with this hash. */

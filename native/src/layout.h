@@ -364,6 +364,15 @@ slot_tag(const struct bucket *bucket, uint32_t way)
     return (uint16_t)(load_relaxed(&bucket->tags[way / 4]) >> (way % 4 * 16));
 }
 
+/* The blocks that are allocated, never more than the shard can have. */
+static inline uint32_t
+shard_limit(const struct shard *shard)
+{
+    uint32_t limit = load_relaxed(&shard->header->limit_blocks);
+
+    return limit < shard->max_blocks ? limit : shard->max_blocks;
+}
+
 /* The blocks of the live entry in a slot, from its head; 0 when the slot points
  * outside of the heap. */
 static inline uint32_t
@@ -372,7 +381,7 @@ slot_blocks(const struct shard *shard, uint32_t slot)
     const struct bucket *bucket = slot_bucket(shard, slot);
     uint32_t offset = load_relaxed(&bucket->offset[slot % BUCKET_SLOTS]);
 
-    if (UNLIKELY(offset >= load_relaxed(&shard->header->limit_blocks)))
+    if (UNLIKELY(offset >= shard_limit(shard)))
         return 0;
     return (uint32_t)extent_blocks(shard, offset);
 }

@@ -17,6 +17,7 @@
 #include "fault.h"
 #include "pool_files.h"
 #include "pool_geometry.h"
+#include "pool_guard.h"
 #include "pool_seat.h"
 
 #define REFUSED_FOR_MS 1000u
@@ -65,6 +66,8 @@ allocate(struct pool *pool, int fd, uint64_t offset_bytes, uint64_t size_bytes)
 {
     int result;
 
+    if (pool_is_lost(pool))
+        return PMC_ENOSPACE;
     do
         result = fallocate(fd, 0, (off_t)offset_bytes, (off_t)size_bytes);
     while (result != 0 && errno == EINTR);
@@ -249,6 +252,11 @@ pool_prepare(const struct pmc_options *options, struct pool **pool_out,
         pool_abandon(pool);
         return status;
     }
+    if (!guard_add(pool)) {
+        status = pool_fail_system(error_out, "guard", pool->heap_name);
+        pool_abandon(pool);
+        return status;
+    }
     *pool_out = pool;
     return PMC_OK;
 }
@@ -285,6 +293,7 @@ pool_publish(struct pool *pool, struct pmc_error *error_out)
 static void
 release(struct pool *pool)
 {
+    guard_remove(pool);
     files_close(pool);
     if (pool->lock_fd >= 0) {
         /* A child forked a moment ago may share this description: closing it here

@@ -44,6 +44,7 @@ struct pool {
     enum pool_origin origin;
     _Atomic uint32_t owner; /* what this process writes into locks; 0: none */
     _Atomic uint32_t place;
+    _Atomic bool lost; /* a file was cut short under its mapping; see pool_guard.h */
     struct fork_page *fork_page;
     struct seat child; /* reserved, while a fork is under way */
     int heap_fd;
@@ -85,6 +86,14 @@ uint32_t pool_owner(struct pool *pool);
 
 /* lock_owner_lives_fn; context is the pool. */
 bool pool_owner_lives(void *context, uint32_t owner);
+
+/* Was one of the files cut short? Then this process sees an empty pool, and what
+ * it would write, nobody would see. */
+static inline bool
+pool_is_lost(const struct pool *pool)
+{
+    return UNLIKELY(load_acquire(&pool->lost));
+}
 
 /* Places taken now. */
 uint64_t pool_attached(struct pool *pool);

@@ -35,12 +35,13 @@ void
 queue_push_locked(struct shard *shard, uint32_t number, uint32_t slot, uint32_t blocks)
 {
     struct queue *queue = &shard->header->queues[number];
+    uint32_t tail = queue_link(shard, queue->tail);
 
     assert(number > 0 && number < QUEUES);
     set_next(shard, slot, NO_SLOT);
-    set_previous(shard, slot, queue->tail);
-    if (queue->tail != NO_SLOT)
-        set_next(shard, queue->tail, slot);
+    set_previous(shard, slot, tail);
+    if (tail != NO_SLOT)
+        set_next(shard, tail, slot);
     else
         queue->head = slot;
     queue->tail = slot;
@@ -53,12 +54,13 @@ void
 queue_remove_locked(struct shard *shard, uint32_t slot, uint32_t blocks)
 {
     uint32_t number = queue_of(shard, slot);
-    struct queue *queue = &shard->header->queues[number];
     uint32_t next = queue_next(shard, slot);
     uint32_t previous = queue_previous(shard, slot);
+    struct queue *queue;
 
     if (number == 0 || number >= QUEUES)
         return;
+    queue = &shard->header->queues[number];
     if (previous != NO_SLOT)
         set_next(shard, previous, next);
     else
@@ -85,14 +87,16 @@ queue_resize_locked(struct shard *shard, uint32_t slot, uint32_t old_blocks,
 void
 queue_relocate_locked(struct shard *shard, uint32_t from, uint32_t to)
 {
-    struct queue *queue = &shard->header->queues[queue_of(shard, to)];
+    uint32_t number = queue_of(shard, to);
     uint32_t next = queue_next(shard, from);
     uint32_t previous = queue_previous(shard, from);
+    struct queue *queue;
 
     set_next(shard, to, next);
     set_previous(shard, to, previous);
-    if (queue_of(shard, to) == 0)
+    if (number == 0 || number >= QUEUES)
         return;
+    queue = &shard->header->queues[number];
     if (previous != NO_SLOT)
         set_next(shard, previous, to);
     else

@@ -35,6 +35,16 @@ queue_link(const struct shard *shard, uint32_t slot)
                                                                           : NO_SLOT;
 }
 
+/* The oldest slot of a queue. A head that says it is in another queue ends it
+ * too: whoever finds no entry in a shard that has some, has found damage. */
+static inline uint32_t
+queue_head(const struct shard *shard, uint32_t number)
+{
+    uint32_t slot = queue_link(shard, shard->header->queues[number].head);
+
+    return slot != NO_SLOT && queue_of(shard, slot) == number ? slot : NO_SLOT;
+}
+
 static inline uint32_t
 queue_next(const struct shard *shard, uint32_t slot)
 {

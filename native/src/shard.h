@@ -25,6 +25,8 @@
 
 /* ---- shard_lock.c ---- */
 
+/* PMC_OK: the lock is held, and the shard is in order. PMC_BUSY, PMC_ETIMEDOUT,
+ * PMC_ECLOSED, or PMC_EDAMAGED when the pool is lost. */
 enum pmc_status shard_lock(struct shard *shard, bool nowait);
 void shard_unlock(struct shard *shard);
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "expiry.h"
+#include "hash.h"
 #include "shard.h"
 
 #define TRIES 100
@@ -31,10 +32,11 @@ copy_racing(void *to, const void *from, size_t size)
 
 /* Append the key of the entry at offset, if it has the prefix. */
 static enum visit
-append_key(const struct shard *shard, uint32_t offset, struct key_walk *walk)
+append_key(const struct shard *shard, const struct bucket *bucket, uint32_t way,
+           struct key_walk *walk)
 {
-    uint64_t end_bytes =
-        (uint64_t)load_relaxed(&shard->header->limit_blocks) * BLOCK_BYTES;
+    uint64_t end_bytes = (uint64_t)shard_limit(shard) * BLOCK_BYTES;
+    uint32_t offset = load_relaxed(&bucket->offset[way]);
     uint64_t start = (uint64_t)offset * BLOCK_BYTES;
     uint8_t *record = walk->buffer + walk->used;
     struct entry_head head;
@@ -44,11 +46,15 @@ append_key(const struct shard *shard, uint32_t offset, struct key_walk *walk)
         return VISIT_DONE;
     copy_racing(&head, entry_at(shard, offset), sizeof head);
     key_size = head.key_size;
-    if (start + entry_bytes(key_size, 0) > end_bytes)
+    if ((head.size & EXTENT_ENTRY) == 0 ||
+        start + entry_bytes(key_size, 0) > end_bytes)
         return VISIT_DONE;
     if (walk->used + sizeof key_size + key_size > walk->capacity)
         return VISIT_FULL;
     copy_racing(record + sizeof key_size, entry_at(shard, offset) + 1, key_size);
+    if (index_tag(hash_bytes(record + sizeof key_size, key_size, shard->hash_seed)) !=
+        slot_tag(bucket, way))
+        return VISIT_DONE; /* torn, or damaged */
     if (key_size < walk->prefix_size ||
         (walk->prefix_size &&
          memcmp(record + sizeof key_size, walk->prefix, walk->prefix_size) != 0))
@@ -68,8 +74,7 @@ visit_slots(const struct shard *shard, uint32_t number, struct key_walk *walk)
             if (slot_tag(bucket, way) == 0 ||
                 expiry_passed(slot_deadline(bucket, way), walk->now_ms))
                 continue;
-            if (append_key(shard, load_relaxed(&bucket->offset[way]), walk) ==
-                VISIT_FULL)
+            if (append_key(shard, bucket, way, walk) == VISIT_FULL)
                 return VISIT_FULL;
         }
         number = index_chain_next(shard, bucket);
@@ -103,7 +108,11 @@ visit_family(const struct shard *shard, uint32_t bucket, uint32_t since,
              struct key_walk *walk)
 {
     uint32_t count = load_acquire(&shard->header->bucket_count);
-    enum visit visit = visit_bucket(shard, bucket, walk);
+    enum visit visit;
+
+    if (count == 0 || count > shard->max_buckets)
+        return VISIT_BUSY;
+    visit = visit_bucket(shard, bucket, walk);
 
     for (uint32_t child = since; visit == VISIT_DONE && child < count; child++)
         if (index_bucket_of(child, since) == bucket)
@@ -129,6 +138,12 @@ shard_keys(struct shard *shard, uint32_t bucket, uint32_t bucket_count,
         bool locked = try >= TRIES && shard_lock(shard, false) == PMC_OK;
         enum visit visit = visit_family(shard, bucket, bucket_count, &walk);
 
+        /* Nobody is writing, and yet a bucket is busy. */
+        if (locked && visit == VISIT_BUSY) {
+            shard_recover_locked(shard);
+            walk.used = 0;
+            visit = visit_family(shard, bucket, bucket_count, &walk);
+        }
         if (locked)
             shard_unlock(shard);
         if (visit == VISIT_DONE) {

@@ -30,10 +30,10 @@ shard_lock(struct shard *shard, bool nowait)
         return PMC_ECLOSED;
     switch (lock_take(&shard->header->lock, owner, &wait)) {
     case LOCK_TAKEN:
-        return PMC_OK;
+        break;
     case LOCK_INHERITED:
         shard_recover_locked(shard);
-        return PMC_OK;
+        break;
     case LOCK_BUSY:
         return PMC_BUSY;
     case LOCK_TIMED_OUT:
@@ -41,6 +41,11 @@ shard_lock(struct shard *shard, bool nowait)
         add_relaxed(&pool->attachments[load_relaxed(&pool->place)].lock_timeouts, 1);
         return PMC_ETIMEDOUT;
     }
+    if (pool_is_lost(pool)) {
+        shard_unlock(shard);
+        return PMC_EDAMAGED;
+    }
+    return PMC_OK;
 }
 
 void
@@ -79,7 +84,7 @@ shard_grow_heap(struct shard *shard, uint64_t wanted_blocks)
     uint32_t new = next_limit(shard, old, wanted_blocks);
     enum pmc_status status;
 
-    if (new == old)
+    if (new <= old)
         return PMC_ENOSPACE;
     status = pool_allocate_heap(shard->pool,
                                 shard_heap_offset(shard) + (uint64_t)old * BLOCK_BYTES,
@@ -185,7 +190,8 @@ shard_grow_index(struct shard *shard)
     if (status != PMC_OK)
         return status;
     wants = index_wants(shard);
-    sets = shard->header->ghost_sets ? shard->header->ghost_sets * 2 : 1;
+    sets = (uint32_t)min_u64(max_u64(evict_ghost_sets(shard) * UINT64_C(2), 1),
+                             shard->ghost_sets);
     shard_unlock(shard);
     if (status == PMC_OK && wants & INDEX_WANTS_BUCKETS)
         status = grow_buckets(shard);

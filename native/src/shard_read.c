@@ -75,14 +75,14 @@ now_of(struct read_request *request)
     return request->now_ms;
 }
 
-/* Does the entry at offset have this key? Copies its head. */
+/* Does the entry at offset have this key, and the size that its slot says? What
+ * writers take for damage, readers must too, or they serve what was replaced.
+ * Copies the entry's head. */
 static bool
-entry_matches(const struct shard *shard, uint32_t offset,
+entry_matches(const struct shard *shard, uint32_t offset, uint8_t check,
               const struct read_request *request, struct entry_head *head_out)
 {
-    uint64_t end_bytes =
-        min_u64(load_relaxed(&shard->header->limit_blocks), shard->max_blocks) *
-        BLOCK_BYTES;
+    uint64_t end_bytes = (uint64_t)shard_limit(shard) * BLOCK_BYTES;
     uint64_t start = (uint64_t)offset * BLOCK_BYTES;
     const struct entry_head *shared;
 
@@ -96,6 +96,8 @@ entry_matches(const struct shard *shard, uint32_t offset,
            (head_out->size & EXTENT_ENTRY) != 0 &&
            start + entry_bytes(head_out->key_size, head_out->size & EXTENT_SIZE) <=
                end_bytes &&
+           (uint8_t)entry_blocks(head_out->key_size, head_out->size & EXTENT_SIZE) ==
+               check &&
            equal_racing(shared + 1, request->key, request->key_size);
 }
 
@@ -176,6 +178,7 @@ look(const struct shard *shard, struct read_request *request,
     if (UNLIKELY(number >= shard->max_buckets))
         return LOOK_BUSY;
     primary = &shard->buckets[number];
+    __builtin_prefetch(&primary->deadline_low); /* the second line, in parallel */
     READ_DELAY();
     seq = load_acquire(&primary->seq);
     if (seq & 1)
@@ -183,18 +186,17 @@ look(const struct shard *shard, struct read_request *request,
     for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
         struct bucket *bucket = &shard->buckets[number];
 
-        for (uint32_t word = 0; word < 2; word++) {
-            uint64_t match = index_match(load_relaxed(&bucket->tags[word]), tag);
+        for (uint64_t matches = index_matches(bucket, tag); matches;
+             matches &= matches - 1) {
+            uint32_t way = index_match_way(matches);
+            uint32_t offset = load_relaxed(&bucket->offset[way]);
+            struct entry_head head;
 
-            for (; match; match &= match - 1) {
-                uint32_t way = word * 4 + (uint32_t)__builtin_ctzll(match) / 16;
-                uint32_t offset = load_relaxed(&bucket->offset[way]);
-                struct entry_head head;
-
-                if (entry_matches(shard, offset, request, &head))
-                    return serve(shard, primary, seq, bucket, way, &head, offset,
-                                 request, outcome_out);
-            }
+            if (slot_tag(bucket, way) == tag &&
+                entry_matches(shard, offset, load_relaxed(&bucket->check[way]), request,
+                              &head))
+                return serve(shard, primary, seq, bucket, way, &head, offset, request,
+                             outcome_out);
         }
         number = index_chain_next(shard, bucket);
     }
@@ -250,12 +252,24 @@ drop_damaged(struct shard *shard, const struct read_request *request)
     shard_unlock(shard);
 }
 
+/* With the lock held no writer is at work: is the bucket busy all the same? */
+static bool
+is_stuck(const struct shard *shard, uint64_t hash)
+{
+    uint32_t count = load_relaxed(&shard->header->bucket_count);
+    uint32_t number = index_bucket_of(hash, count);
+
+    return number >= shard->max_buckets || load_relaxed(&shard->buckets[number].seq) & 1;
+}
+
 /* A bucket that stays busy: wait for its writer, or bury it. */
 static bool
-wait_for_writer(struct shard *shard)
+wait_for_writer(struct shard *shard, uint64_t hash)
 {
     if (shard_lock(shard, false) != PMC_OK)
         return false;
+    if (is_stuck(shard, hash))
+        shard_recover_locked(shard);
     shard_unlock(shard);
     return true;
 }
@@ -283,7 +297,7 @@ shard_read(struct shard *shard, struct read_request *request,
                 break;
             }
         }
-        if (!wait_for_writer(shard))
+        if (!wait_for_writer(shard, request->hash))
             return PMC_MISS;
     }
     return PMC_MISS;
@@ -299,25 +313,29 @@ shard_prefetch_bucket(const struct shard *shard, uint64_t hash)
     __builtin_prefetch((const uint8_t *)bucket + CACHE_LINE_BYTES);
 }
 
+/* The check byte says how long an entry of less than 4 KiB is. */
 void
 shard_prefetch_entry(const struct shard *shard, uint64_t hash)
 {
     uint32_t count = load_relaxed(&shard->header->bucket_count);
-    const struct bucket *bucket = &shard->buckets[index_bucket_of(hash, count)];
-    uint16_t tag = index_tag(hash);
+    uint32_t number = index_bucket_of(hash, count);
+    const struct bucket *bucket = &shard->buckets[number];
+    uint64_t matches;
+    uint32_t way;
+    uint32_t offset;
+    const uint8_t *entry;
 
-    for (uint32_t word = 0; word < 2; word++) {
-        uint64_t match = index_match(load_relaxed(&bucket->tags[word]), tag);
-
-        if (match) {
-            uint32_t way = word * 4 + (uint32_t)__builtin_ctzll(match) / 16;
-            uint32_t offset = load_relaxed(&bucket->offset[way]);
-            const uint8_t *entry = (const uint8_t *)entry_at(shard, offset);
-
-            if (offset >= load_relaxed(&shard->header->limit_blocks))
-                continue;
-            for (size_t line = 0; line < 4; line++)
-                __builtin_prefetch(entry + line * CACHE_LINE_BYTES);
-        }
-    }
+    if (number >= shard->max_buckets)
+        return;
+    matches = index_matches(bucket, index_tag(hash));
+    if (!matches)
+        return;
+    way = index_match_way(matches);
+    offset = load_relaxed(&bucket->offset[way]);
+    if (offset >= shard->max_blocks)
+        return;
+    entry = (const uint8_t *)entry_at(shard, offset);
+    for (uint32_t block = 0; block <= load_relaxed(&bucket->check[way]);
+         block += CACHE_LINE_BYTES / BLOCK_BYTES)
+        __builtin_prefetch(entry + block * BLOCK_BYTES);
 }

@@ -33,12 +33,17 @@
 #define WINDOW_MEMBERS 64u
 #define WINDOW_TRIES 3
 
-/* Entries larger than this free their amount in order before a window is
- * looked for. */
-#define LARGE_BLOCKS (128u * 1024u / BLOCK_BYTES)
+/* How many are evicted in order to make a home for one that has to move. */
+#define HOME_TRIES 4
 
-/* The most that one put may evict. */
-#define EVICTIONS_MAX 1000u
+/* Entries larger than this, or than so many others, take the place of many. */
+#define LARGE_BLOCKS (128u * 1024u / BLOCK_BYTES)
+#define LARGE_ENTRIES 32u
+
+/* How many extents are looked at for their windows: so many, and one more for
+ * each of so many blocks of theirs. */
+#define SCAN_EXTENTS 256u
+#define SCAN_BLOCKS_AN_EXTENT 16u
 
 struct window {
     uint32_t start; /* blocks [start, end) */
@@ -89,7 +94,7 @@ uint32_t
 shard_victim_locked(struct shard *shard)
 {
     for (;;) {
-        uint32_t slot = shard->header->queues[QUEUE_CANDIDATE].head;
+        uint32_t slot = queue_head(shard, QUEUE_CANDIDATE);
 
         if (slot == NO_SLOT)
             slot = shard->policy->propose(shard);
@@ -106,7 +111,7 @@ next_candidate(struct shard *shard, uint32_t slot)
     for (;;) {
         uint32_t next = queue_next(shard, slot);
 
-        if (next == NO_SLOT)
+        if (next == NO_SLOT || queue_of(shard, next) != QUEUE_CANDIDATE)
             next = shard->policy->propose(shard);
         if (next == NO_SLOT || !slot_is_sound(shard, next) ||
             !shard->policy->pardon(shard, next, slot_blocks(shard, next)))
@@ -156,7 +161,10 @@ evict_in_order(struct shard *shard, const struct write_request *request)
 {
     uint32_t slot = shard_victim_locked(shard);
 
-    return slot == NO_SLOT ? PMC_DROPPED : evict_slot(shard, slot, request);
+    if (slot != NO_SLOT)
+        return evict_slot(shard, slot, request);
+    /* Entries that no queue leads to? */
+    return load_relaxed(&shard->header->entries) ? PMC_EDAMAGED : PMC_DROPPED;
 }
 
 /* ---- windows --------------------------------------------------------- */
@@ -181,8 +189,22 @@ cost_to_empty(const struct shard *shard, uint32_t offset, bool *damaged_out)
                : (uint32_t)extent_blocks(shard, offset);
 }
 
+/* The same for an extent that is to be added to a window; NO_HOME when there is
+ * no hole to move its entry to. */
+#define NO_HOME UINT32_MAX
+static uint32_t
+cost_to_add(const struct shard *shard, uint32_t offset, const struct window *window,
+            bool *damaged_out)
+{
+    uint32_t cost = cost_to_empty(shard, offset, damaged_out);
+
+    if (cost > 0 && !alloc_has_outside(shard, cost, window->start, window->end))
+        return NO_HOME;
+    return cost;
+}
+
 /* Grow a window around [offset, offset + blocks) towards the cheaper side until
- * it is large enough. False: it cannot be, or costs more than limit. */
+ * it is large enough. False: it cannot be, or costs cost_limit or more. */
 static bool
 grow_window(const struct shard *shard, uint32_t offset, uint32_t blocks, uint32_t need,
             uint32_t cost_limit, struct window *window_out, bool *damaged_out)
@@ -197,13 +219,14 @@ grow_window(const struct shard *shard, uint32_t offset, uint32_t blocks, uint32_
         bool has_after = alloc_after(shard, window.end - last_blocks, last_blocks,
                                      &after, damaged_out);
         uint32_t cost_before =
-            has_before ? cost_to_empty(shard, before, damaged_out) : UINT32_MAX;
+            has_before ? cost_to_add(shard, before, &window, damaged_out) : NO_HOME;
         uint32_t cost_after =
-            has_after ? cost_to_empty(shard, after, damaged_out) : UINT32_MAX;
+            has_after ? cost_to_add(shard, after, &window, damaged_out) : NO_HOME;
 
-        if (*damaged_out || members > WINDOW_MEMBERS || (!has_before && !has_after))
+        if (*damaged_out || members > WINDOW_MEMBERS ||
+            (cost_before == NO_HOME && cost_after == NO_HOME))
             return false;
-        if (has_before && (!has_after || cost_before <= cost_after)) {
+        if (cost_before <= cost_after) {
             window.moved += cost_before;
             window.start = before;
         } else {
@@ -249,7 +272,48 @@ find_window(struct shard *shard, uint32_t need, struct window *window_out)
     return found ? PMC_OK : PMC_DROPPED;
 }
 
-/* Move the entry in slot out of [from, to). PMC_DROPPED: no hole elsewhere. */
+/* Of all windows in a stretch of the heap that begins at the first candidate,
+ * the cheapest: for entries that take the place of many others. */
+static enum pmc_status
+scan_windows(struct shard *shard, uint32_t need, struct window *window_out)
+{
+    uint32_t limit = shard_limit(shard);
+    uint32_t patience = SCAN_EXTENTS + need / SCAN_BLOCKS_AN_EXTENT;
+    uint32_t slot = shard_victim_locked(shard);
+    uint32_t least = UINT32_MAX;
+    struct window window = {0};
+    bool damaged = false;
+
+    if (slot != NO_SLOT) {
+        if (!slot_is_sound(shard, slot))
+            return PMC_EDAMAGED;
+        window.start = window.end = slot_offset(shard, slot);
+    }
+    for (uint32_t seen = 0; seen < patience || least == UINT32_MAX; seen++) {
+        uint64_t blocks;
+
+        if (window.end == limit)
+            window = (struct window){0};
+        blocks = extent_blocks(shard, window.end);
+        if (blocks == 0 || blocks > limit - window.end)
+            return PMC_EDAMAGED;
+        window.moved += cost_to_empty(shard, window.end, &damaged);
+        window.end += (uint32_t)blocks;
+        while (!damaged && window.end - window.start >= need) {
+            if (window.moved < least) {
+                *window_out = window;
+                least = window.moved;
+            }
+            window.moved -= cost_to_empty(shard, window.start, &damaged);
+            window.start += (uint32_t)extent_blocks(shard, window.start);
+        }
+        if (damaged)
+            return PMC_EDAMAGED;
+    }
+    return PMC_OK;
+}
+
+/* Move the entry in slot out of the window. PMC_DROPPED: no hole elsewhere. */
 static enum pmc_status
 move_entry(struct shard *shard, uint32_t slot, uint64_t hash,
            const struct window *window)
@@ -275,8 +339,31 @@ move_entry(struct shard *shard, uint32_t slot, uint64_t hash,
     return alloc_free_locked(shard, old, blocks);
 }
 
-/* Make the whole window a hole: evict candidates, move the rest; what finds no
- * other home is evicted. */
+/* Make the extent at offset a hole: a candidate is evicted, another entry moved.
+ * For one that finds no home some are evicted in order, and if that does not
+ * help, it goes itself. */
+static enum pmc_status
+vacate(struct shard *shard, uint32_t offset, const struct window *window,
+       const struct write_request *request)
+{
+    enum pmc_status status = PMC_OK;
+
+    for (int turn = 0; status == PMC_OK && extent_is_entry(shard, offset); turn++) {
+        uint64_t hash;
+        uint32_t slot = slot_at(shard, offset, &hash);
+
+        if (slot == NO_SLOT)
+            return PMC_EDAMAGED;
+        if (queue_of(shard, slot) == QUEUE_CANDIDATE || turn == HOME_TRIES)
+            return evict_slot(shard, slot, request);
+        status = move_entry(shard, slot, hash, window);
+        if (status != PMC_DROPPED)
+            return status;
+        status = evict_in_order(shard, request);
+    }
+    return status;
+}
+
 static enum pmc_status
 empty_window(struct shard *shard, const struct window *window,
              const struct write_request *request)
@@ -284,83 +371,16 @@ empty_window(struct shard *shard, const struct window *window,
     uint32_t at = window->start;
 
     while (at < window->end) {
+        /* Inside the window nothing is taken, so what is freed goes on saying
+         * where the next one began. */
         uint32_t blocks = (uint32_t)extent_blocks(shard, at);
-        enum pmc_status status = PMC_OK;
+        enum pmc_status status = vacate(shard, at, window, request);
 
-        if (extent_is_entry(shard, at)) {
-            uint64_t hash;
-            uint32_t slot = slot_at(shard, at, &hash);
-
-            if (slot == NO_SLOT)
-                return PMC_EDAMAGED;
-            status = queue_of(shard, slot) == QUEUE_CANDIDATE
-                         ? PMC_DROPPED
-                         : move_entry(shard, slot, hash, window);
-            if (status == PMC_DROPPED)
-                status = evict_slot(shard, slot, request);
-        }
         if (status != PMC_OK)
             return status;
-        /* Freed extents merge, but inside the window nothing is taken, so the
-         * heads of merged holes still say where the next one begins. */
         at += blocks;
     }
     return PMC_OK;
-}
-
-/* Where a run of whole extents of at least need blocks begins that holds the
- * extent at offset, or ends with the heap. */
-static uint32_t
-run_around(const struct shard *shard, uint32_t offset, uint32_t need, bool *damaged_out)
-{
-    uint32_t limit = load_relaxed(&shard->header->limit_blocks);
-
-    while (limit - offset < need && alloc_before(shard, offset, &offset, damaged_out))
-        ;
-    return offset;
-}
-
-/* Evict all neighbours from the first candidate on. For an entry as large as very
- * many others: going by their order, most of the shard would go before a run of
- * them has. */
-static enum pmc_status
-clear_run(struct shard *shard, uint32_t need, const struct write_request *request)
-{
-    uint32_t slot = shard_victim_locked(shard);
-    uint32_t start;
-    uint32_t at;
-    bool damaged = false;
-
-    if (slot == NO_SLOT)
-        return PMC_DROPPED;
-    if (!slot_is_sound(shard, slot))
-        return PMC_EDAMAGED;
-    start = run_around(shard, slot_offset(shard, slot), need, &damaged);
-    for (at = start; !damaged && at - start < need;) {
-        uint32_t blocks = (uint32_t)extent_blocks(shard, at);
-        uint64_t hash;
-
-        if (extent_is_entry(shard, at)) {
-            enum pmc_status status;
-
-            slot = slot_at(shard, at, &hash);
-            status = slot == NO_SLOT ? PMC_EDAMAGED : evict_slot(shard, slot, request);
-            if (status != PMC_OK)
-                return status;
-        }
-        at += blocks; /* as in empty_window() */
-    }
-    return damaged ? PMC_EDAMAGED : PMC_OK;
-}
-
-/* Has an entry of this size too many neighbours for a window? */
-static bool
-outweighs_windows(const struct shard *shard, uint32_t blocks)
-{
-    const struct shard_header *header = shard->header;
-
-    return load_relaxed(&header->entries) * blocks >
-           load_relaxed(&header->used_blocks) * WINDOW_MEMBERS;
 }
 
 /* ---- the whole ------------------------------------------------------- */
@@ -371,43 +391,81 @@ floor_blocks(const struct shard *shard)
     return (uint64_t)load_relaxed(&shard->header->limit_blocks) * FLOOR_PERMILLE / 1000;
 }
 
+/* Does an entry of this size take the place of many? */
+static bool
+is_large(const struct shard *shard, uint32_t blocks)
+{
+    const struct shard_header *header = shard->header;
+
+    return blocks > LARGE_BLOCKS ||
+           load_relaxed(&header->entries) * blocks >
+               load_relaxed(&header->used_blocks) * LARGE_ENTRIES;
+}
+
+static enum pmc_status
+evict_until_free(struct shard *shard, uint64_t wanted_blocks,
+                 const struct write_request *request)
+{
+    enum pmc_status status = PMC_OK;
+
+    while (status == PMC_OK && shard->header->free_blocks < wanted_blocks)
+        status = evict_in_order(shard, request);
+    return status;
+}
+
+/* Room in place of many entries: they go by their order, wherever they are, and
+ * those of the cheapest window move into the holes. */
+static enum pmc_status
+make_large_room(struct shard *shard, uint32_t blocks,
+                const struct write_request *request)
+{
+    uint64_t spare = min_u64(floor_blocks(shard), blocks / 2);
+    struct window window;
+    enum pmc_status status = evict_until_free(
+        shard, min_u64(blocks + spare, load_relaxed(&shard->header->limit_blocks)),
+        request);
+
+    if (status == PMC_OK)
+        status = scan_windows(shard, blocks, &window);
+    return status == PMC_OK ? empty_window(shard, &window, request) : status;
+}
+
 /* One step towards a hole of this size. PMC_DROPPED: nothing is left to evict. */
 static enum pmc_status
-make_room(struct shard *shard, uint32_t blocks, int window_tries,
+make_room(struct shard *shard, uint32_t blocks, int tries,
           const struct write_request *request)
 {
-    uint64_t wanted = floor_blocks(shard);
     struct window window;
-    enum pmc_status status = PMC_DROPPED;
+    enum pmc_status status;
 
-    if (blocks <= LARGE_BLOCKS) {
-        status = evict_tightest(shard, blocks, request);
-        if (status != PMC_DROPPED)
-            return status;
-    } else {
-        wanted += blocks;
-    }
-    if (outweighs_windows(shard, blocks))
-        return clear_run(shard, blocks, request);
-    if (shard->header->free_blocks >= wanted && window_tries < WINDOW_TRIES) {
+    if (shard->header->free_blocks > shard_limit(shard))
+        return PMC_EDAMAGED;
+    if (tries == WINDOW_TRIES || is_large(shard, blocks))
+        return make_large_room(shard, blocks, request);
+    status = evict_tightest(shard, blocks, request);
+    if (status != PMC_DROPPED)
+        return status;
+    if (shard->header->free_blocks >= floor_blocks(shard)) {
         status = find_window(shard, blocks, &window);
         if (status == PMC_OK)
             return empty_window(shard, &window, request);
         if (status != PMC_DROPPED)
             return status;
     }
-    return evict_in_order(shard, request);
+    return evict_until_free(shard, shard->header->free_blocks + blocks / 4 + 1,
+                            request);
 }
 
 /* Without a policy that evicts, only the dead make room. */
 static enum pmc_status
 drop_all_expired(struct shard *shard, const struct write_request *request)
 {
-    uint32_t buckets =
-        load_relaxed(&shard->header->bucket_count) + shard->header->overflow_used;
+    uint64_t buckets =
+        min_u64(load_relaxed(&shard->header->bucket_count), shard->max_buckets) +
+        min_u64(shard->header->overflow_used, shard->max_overflow);
     bool found = false;
 
-    for (uint32_t turn = 0; turn < buckets; turn++) {
+    for (uint64_t turn = 0; turn < buckets; turn++) {
         uint32_t slot;
 
         while ((slot = expiry_sweep_locked(shard, request->now_ms)) != NO_SLOT) {
@@ -426,7 +484,6 @@ shard_take_room_locked(struct shard *shard, uint32_t blocks,
                        const struct write_request *request, uint32_t *offset_out)
 {
     bool evicts = shard->policy != &evict_none;
-    uint64_t evicted_before = load_relaxed(&shard->header->evict);
     int tries = 0;
 
     for (;;) {
@@ -438,17 +495,16 @@ shard_take_room_locked(struct shard *shard, uint32_t blocks,
             !request->no_growth && !pool_growth_refused(shard->pool))
             return SHARD_GROW_HEAP;
         /* The file system gave too little: evicting all would not help. */
-        if (blocks > load_relaxed(&shard->header->limit_blocks))
+        if (blocks > shard_limit(shard))
             return evicts ? PMC_DROPPED : PMC_EFULL;
-        if (blocks <= LARGE_BLOCKS &&
-            load_relaxed(&shard->header->evict) - evicted_before > EVICTIONS_MAX)
-            return PMC_DROPPED;
         if (evicts)
             status = make_room(shard, blocks, tries++, request);
         else
             status = drop_all_expired(shard, request);
-        if (status == PMC_DROPPED && !evicts)
-            return PMC_EFULL;
+        /* An entry that is smaller than the heap has room at the latest when nothing
+         * else is left: if not, the holes are not what they should be. */
+        if (status == PMC_DROPPED)
+            return evicts ? PMC_EDAMAGED : PMC_EFULL;
         if (status != PMC_OK)
             return status;
     }

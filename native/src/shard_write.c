@@ -64,7 +64,9 @@ shard_drop_locked(struct shard *shard, uint32_t slot, uint64_t hash,
     struct slot_content content = index_read_slot(shard, slot);
     uint32_t blocks;
 
-    if (!index_entry_is_sound(shard, content.offset, content.check))
+    /* Freeing what another slot points at would give its bytes to two entries. */
+    if (!index_entry_is_sound(shard, content.offset, content.check) ||
+        index_find_offset_locked(shard, hash, content.offset) != slot)
         return PMC_EDAMAGED;
     blocks = slot_blocks(shard, slot);
     if (victims && cause != CAUSE_DELETED)
@@ -438,7 +440,9 @@ shard_evict_locked(struct shard *shard, struct write_request *request)
                                  : shard_victim_locked(shard);
 
     if (slot == NO_SLOT)
-        return PMC_MISS;
+        return !request->key && load_relaxed(&shard->header->entries) != 0
+                   ? PMC_EDAMAGED /* entries that no queue leads to */
+                   : PMC_MISS;
     if (!slot_is_sound(shard, slot))
         return PMC_EDAMAGED;
     return shard_drop_locked(shard, slot, slot_hash(shard, slot), PMC_CAUSE_REQUESTED,

@@ -342,6 +342,16 @@ def test_loader_of_all_keys(make_cache: Make) -> None:
     assert cache.get("a") == "aa"
 
 
+def test_loaders_are_awaited_too(make_cache: Make) -> None:
+    async def load(key: str) -> str:
+        return key.upper()
+
+    cache = make_cache(loader={"city:": load, "plain:": str.upper})
+    assert asyncio.run(cache.aget("city:rome")) == "CITY:ROME"
+    assert asyncio.run(cache.aget("plain:rome")) == "PLAIN:ROME"
+    assert asyncio.run(cache.aget("other", "default")) == "default"
+
+
 def test_engine_callback_fills_a_miss(cache: pmemcache.TieredCache) -> None:
     cache.pool.on_miss(lambda pool, key: key == b"k" and pool.put(key, b"filled", tag=1))
     assert cache.get("k") == "filled"

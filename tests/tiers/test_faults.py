@@ -56,6 +56,7 @@ def _break(cache: pmemcache.TieredCache, error: Exception, monkeypatch: pytest.M
         "stats",
     ]:
         monkeypatch.setattr(cache.pool, name, Broken(error))
+    monkeypatch.setattr(cache, "_get_versioned", Broken(error))
 
 
 def test_reads_are_misses_and_writes_are_dropped(broken: pmemcache.TieredCache) -> None:
