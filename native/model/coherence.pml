@@ -9,7 +9,7 @@
  * at a bucket that is not being changed is one step, and so is taking the lock.
  *
  * Configurations (pass one):
- *   -DCOPIES    two writers, two processes that keep copies and get the key three times
+ *   -DCOPIES    two writers, two processes that keep copies and get the key twice
  *   -DLOADS     two processes miss the key and load it; another changes what they
  *               load from and deletes the key; one process keeps a copy
  *
@@ -34,10 +34,8 @@
 
 #ifdef LOADS
 #define HITTERS 1
-#define GETS 2
 #else
 #define HITTERS 2
-#define GETS 3
 #endif
 #define OTHERS 3 /* writers, or loaders and who changes what they load */
 #define NOBODY 9
@@ -218,7 +216,7 @@ inline look()
 /* Keeps a copy: hot.py. */
 proctype hitter(byte me)
 {
-    byte todo = GETS, now, seen_state, seen_stored, at_least, edition;
+    byte todo = 2, now, seen_state, seen_stored, at_least, edition;
     byte copy_version = NEVER, copy_state, copy_stored;
     bool inherited, seen_there;
 
@@ -228,14 +226,13 @@ proctype hitter(byte me)
            at_least = known;
            edition = deleted
        };
-       now = version;
        if
        :: atomic {
-              now == copy_version -> seen_state = copy_state;
+              version == copy_version -> seen_state = copy_state;
               seen_stored = copy_stored;
               seen_there = true
           }
-       :: else ->
+       :: version != copy_version ->
 #ifdef VERSION_AFTER_VALUE /* BUG: the version is not older than the value */
           look();
           now = version;

@@ -50,7 +50,7 @@ write_once(struct shard *shard, write_fn write, struct write_request *request,
         status = write(shard, request);
     }
     shard_unlock(shard);
-    return status;
+    return pool_is_lost(shard->pool) ? PMC_EDAMAGED : status;
 }
 
 /* Write, giving the shard memory as often as it asks. What the file system

@@ -92,6 +92,14 @@ index_entry_is_sound(const struct shard *shard, uint32_t offset, uint8_t check)
     return blocks <= limit - offset && (uint8_t)blocks == check;
 }
 
+/* Does the slot point at an entry of its size? */
+static bool
+slot_is_sound(const struct shard *shard, const struct bucket *bucket, uint32_t way)
+{
+    return index_entry_is_sound(shard, load_relaxed(&bucket->offset[way]),
+                                load_relaxed(&bucket->check[way]));
+}
+
 /* ---- finding --------------------------------------------------------- */
 
 static bool
@@ -125,6 +133,23 @@ index_find_locked(const struct shard *shard, uint64_t hash, const void *key,
         number = index_chain_next(shard, bucket);
     }
     return NO_SLOT;
+}
+
+bool
+index_is_doubtful_locked(const struct shard *shard, uint64_t hash)
+{
+    uint32_t number = primary_of(shard, hash);
+    uint16_t tag = index_tag(hash);
+
+    for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
+        const struct bucket *bucket = &shard->buckets[number];
+
+        for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
+            if (slot_tag(bucket, way) == tag && !slot_is_sound(shard, bucket, way))
+                return true;
+        number = index_chain_next(shard, bucket);
+    }
+    return false;
 }
 
 uint32_t
@@ -427,14 +452,6 @@ copy_slot(struct shard *shard, uint32_t from, uint32_t to)
     struct slot_content content = index_read_slot(shard, from);
 
     index_write_slot(shard, to, &content);
-}
-
-/* A slot that points at no entry takes no part in a split. */
-static bool
-slot_is_sound(const struct shard *shard, const struct bucket *bucket, uint32_t way)
-{
-    return index_entry_is_sound(shard, load_relaxed(&bucket->offset[way]),
-                                load_relaxed(&bucket->check[way]));
 }
 
 /* Copy what belongs to the new bucket. False: no overflow bucket was left, and

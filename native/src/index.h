@@ -93,6 +93,9 @@ bool index_entry_is_sound(const struct shard *shard, uint32_t offset, uint8_t ch
 
 uint32_t index_find_locked(const struct shard *shard, uint64_t hash, const void *key,
                            size_t key_size);
+/* Does a slot with this tag point at no entry? Then what it held may be under the
+ * key, and come to light again: nothing may be said of the key before recovery. */
+bool index_is_doubtful_locked(const struct shard *shard, uint64_t hash);
 /* The slot that points at offset, for an entry whose key has this hash. */
 uint32_t index_find_offset_locked(const struct shard *shard, uint64_t hash,
                                   uint32_t offset);

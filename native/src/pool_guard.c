@@ -138,12 +138,13 @@ install(void)
 }
 
 static struct guarded *
-new_guarded(void)
+new_guarded(struct pool *pool)
 {
     struct guarded *guarded = calloc(1, sizeof *guarded);
 
     if (!guarded)
         return NULL;
+    store_relaxed(&guarded->pool, pool);
     guarded->next = load_relaxed(&all_guarded);
     while (!atomic_compare_exchange_weak(&all_guarded, &guarded->next, guarded))
         ;
@@ -162,11 +163,8 @@ guard_add(struct pool *pool)
         guarded = guarded->next;
         none = NULL;
     }
-    if (!guarded && installed) {
-        guarded = new_guarded();
-        if (guarded)
-            store_release(&guarded->pool, pool);
-    }
+    if (!guarded)
+        guarded = new_guarded(pool);
     return guarded != NULL && installed;
 }
 

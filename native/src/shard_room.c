@@ -6,10 +6,13 @@
  *   1. a hole that fits, from the bins;
  *   2. the candidate, among the next few in eviction order, whose going leaves
  *      the tightest hole that is large enough;
- *   3. a window: a run of neighbours around a candidate or a large hole, where
- *      candidates are evicted and the others moved into holes elsewhere. This
- *      needs some free space to move to, so below a floor entries are evicted
- *      in order first.
+ *   3. while a floor of free space is kept, a window: a run of neighbours around
+ *      a candidate or a large hole, where candidates are evicted and the others
+ *      moved into holes elsewhere;
+ *   4. else an eighth of the need is evicted in order, and it begins again.
+ * What takes the place of many entries at once finds none of these: for it the
+ * need is evicted in order, wherever that is, and then the cheapest window of a
+ * long stretch is emptied. So no put evicts much more than its own size.
  * A move copies an entry into a hole no reader can reach, swings the slot's
  * offset under the sequence number, and frees the old place.
  */
@@ -23,8 +26,9 @@
 #include "queue.h"
 #include "shard.h"
 
-/* Candidates looked at: more for small entries, which leave more choice. */
-#define LOOK_AHEAD 16u
+/* Candidates looked at: each costs a cache miss or two, which is less beside the
+ * copying of a large entry. */
+#define LOOK_AHEAD 48u
 #define LOOK_AHEAD_SMALL 32u
 #define SMALL_BLOCKS (4096u / BLOCK_BYTES)
 
@@ -452,7 +456,7 @@ make_room(struct shard *shard, uint32_t blocks, int tries,
         if (status != PMC_DROPPED)
             return status;
     }
-    return evict_until_free(shard, shard->header->free_blocks + blocks / 4 + 1,
+    return evict_until_free(shard, shard->header->free_blocks + blocks / 8 + 1,
                             request);
 }
 

@@ -247,6 +247,8 @@ store_entry(struct shard *shard, uint32_t offset, uint32_t blocks,
     write_entry(shard, offset, request);
     if (slot != NO_SLOT)
         return replace_entry(shard, slot, content, blocks, request);
+    if (index_is_doubtful_locked(shard, request->hash))
+        return PMC_EDAMAGED;
     slot = insert_somehow(shard, &content, request);
     if (slot == NO_SLOT)
         return PMC_EDAMAGED; /* recovery finds the extent unreferenced */
@@ -319,6 +321,8 @@ shard_delete_locked(struct shard *shard, struct write_request *request)
         index_find_locked(shard, request->hash, request->key, request->key_size);
     bool live;
 
+    if (slot == NO_SLOT && index_is_doubtful_locked(shard, request->hash))
+        return PMC_EDAMAGED;
     if (slot == NO_SLOT) {
         index_absent_locked(shard, request->hash);
         return PMC_MISS;

@@ -295,13 +295,20 @@ test_tags_match_where_they_are(void)
     struct random random = {.state = 4};
 
     for (int i = 0; i < 10000; i++) {
-        uint64_t word = random_next(&random);
-        uint32_t lane = random_below(&random, 4);
-        uint16_t tag = (uint16_t)(word >> lane * 16);
-        uint64_t match = index_match(word, tag);
+        struct bucket bucket = {0};
+        uint32_t way = random_below(&random, BUCKET_SLOTS);
+        uint64_t matches;
+        bool found = false;
+        uint16_t tag;
 
-        CHECK(match >> (lane * 16 + 15) & 1);
-        CHECK_EQ((uint16_t)(word >> (uint32_t)__builtin_ctzll(match) / 16 * 16), tag);
+        store_relaxed(&bucket.tags[0], random_next(&random));
+        store_relaxed(&bucket.tags[1], random_next(&random));
+        tag = slot_tag(&bucket, way);
+        matches = index_matches(&bucket, tag);
+        CHECK_EQ(slot_tag(&bucket, index_match_way(matches)), tag);
+        for (; matches; matches &= matches - 1)
+            found = found || index_match_way(matches) == way;
+        CHECK(found);
     }
     CHECK(index_tag(0) != 0);
 }

@@ -87,15 +87,6 @@ def test_all_options_are_taken(make_cache: Callable[..., PmemCache], location: P
     assert not location.exists()
 
 
-def test_hot_size_is_checked_and_said_to_be_unused(
-    make_cache: Callable[..., PmemCache], caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.DEBUG, logger="pmemcache.django"):
-        make_cache(hot_size="64MiB").set("key", 1)
-
-    assert "hot_size is checked but not used" in caplog.text
-
-
 def test_empty_location_is_the_users_default_pool(
     location: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
