@@ -1,0 +1,95 @@
+"""How much of a pool holds keys and values, after it has been full for a while.
+
+python benchmarks/space.py [--mib 64 256 1024] [--mixes uniform ...] [--pools /dev/shm]
+
+Prints per mix and size: the mean share of keys and values over ten turnovers with its target, the
+lowest sample, bytes moved per byte written, entries evicted per put and at most by one, and how
+many points the hit ratio is from an ideal adaptive S3-FIFO on the same requests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from recording import build_native, machine, record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: The mean payload share to reach, by mix. The drifting mix has no such target.
+TARGETS = {
+    "uniform": 0.965,
+    "log-uniform": 0.97,
+    "fixed-1k": 0.96,
+    "near-1k": 0.93,
+    "fixed-300": 0.885,
+    "near-300": 0.86,
+    "outliers": 0.95,
+    "fixed-64k": 0.97,
+    "drift": 0.0,
+}
+MOVED_MOST = 0.15
+EVICTIONS_MOST = 1000
+HITS_LOST_MOST = 0.5
+HEADER = "MiB   mix           payload  target  lowest   moved  evictions/put   max   hits off"
+
+
+def run_mix(program: Path, mix: str, mib: int, shards: int, pools: str) -> dict[str, Any]:
+    """Run one mix in a pool of one size."""
+    command = [program, mix, str(mib), str(shards), "s3fifo", pools]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    figures: dict[str, Any] = json.loads(output)
+    figures["hits_from_ideal"] = 100 * (figures["hit_ratio"] - figures["ideal_hit_ratio"])
+    figures["missed_targets"] = missed_targets(figures)
+    return figures
+
+
+def missed_targets(figures: dict[str, Any]) -> list[str]:
+    """Return the names of the targets that a run does not reach."""
+    checks = {
+        "payload": figures["payload_mean"] >= TARGETS[figures["mix"]],
+        "moved": figures["moved_share"] <= MOVED_MOST,
+        "evictions": figures["evictions_max"] <= EVICTIONS_MOST,
+        "hits": figures["hits_from_ideal"] >= -HITS_LOST_MOST,
+        "refused": figures["refused"] == 0,
+    }
+    return [name for name, holds in checks.items() if not holds]
+
+
+def line_of(figures: dict[str, Any]) -> str:
+    """Return a run as a line under `HEADER`."""
+    missed = figures["missed_targets"]
+    return (
+        f"{figures['pool_bytes'] >> 20:<6}{figures['mix']:12}"
+        f"{figures['payload_mean']:9.4f}{TARGETS[figures['mix']]:8.3f}"
+        f"{figures['payload_least']:8.4f}{figures['moved_share']:8.3f}"
+        f"{figures['evictions_a_put']:15.3f}{figures['evictions_max']:6}"
+        f"{figures['hits_from_ideal']:+11.2f}  {'misses ' + ', '.join(missed) if missed else ''}"
+    )
+
+
+def main() -> None:
+    """Run the mixes, print them beside the targets, keep them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mib", type=int, nargs="+", default=[64], help="sizes of the pool")
+    parser.add_argument("--mixes", nargs="+", choices=sorted(TARGETS), default=list(TARGETS))
+    parser.add_argument("--shards", type=int, default=0, help="0: as the pool chooses")
+    parser.add_argument("--pools", default="/dev/shm", help="folder for the pools")  # noqa: S108
+    options = parser.parse_args()
+    host = machine(f"files in {options.pools}")
+    print("Building and running native/bench/space.c ...", flush=True)
+    program = build_native("space")
+    runs = []
+    print(HEADER)
+    for mib in options.mib:
+        for mix in options.mixes:
+            runs.append(run_mix(program, mix, mib, options.shards, options.pools))
+            print(line_of(runs[-1]), flush=True)
+    print(f"Wrote {record('space', host, {'runs': runs})}")
+
+
+if __name__ == "__main__":
+    main()
