@@ -24,12 +24,13 @@ PIP_QUIET := --quiet --disable-pip-version-check
 WITH_TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 PACKAGE_SOURCES := pyproject.toml README.md $(shell find native pmemcache integrations -type f \
-	-not -path '*/__pycache__/*' -not -path 'native/tests/*' -not -path 'native/bench/*')
+	-not -path '*/__pycache__/*' -not -path 'native/tests/*' -not -path 'native/bench/*' \
+	-not -path 'native/fuzz/*' -not -path 'native/model/*')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help format demo test bench bench-tools bench-python bench-speed bench-replay bench-space bench-plots serve lint clean venv install sample dev redis headers browser \
-	lint-c lint-python types ctest ctest-plain ctest-asan ctest-tsan ctest-faults test-core \
+.PHONY: help format demo test bench bench-tools bench-python bench-speed bench-stampede bench-replay bench-space bench-plots serve lint clean venv install sample dev redis headers browser \
+	lint-c lint-python types ctest ctest-plain ctest-asan ctest-tsan ctest-faults fuzz model test-core \
 	test-django test-django6 test-sample test-compare test-packaging run-demo run-serve
 
 help: ## this list
@@ -43,10 +44,10 @@ demo: ## the sample site under real workers, side by side with Redis: build/demo
 test: ## every test, as continuous integration runs them
 	@$(STEPS) --reports $(REPORTS) --setup headers venv install dev redis browser \
 		--then lint-python types lint-c ctest-plain ctest-asan ctest-tsan ctest-faults \
-		test-core test-django test-django6 test-sample test-compare test-packaging
+		model test-core test-django test-django6 test-sample test-compare test-packaging
 
 bench: ## benchmarks against peers and targets: build/bench/*.json and plots
-	@$(STEPS) --setup headers venv install bench-tools --then bench-python bench-speed bench-replay \
+	@$(STEPS) --setup headers venv install bench-tools --then bench-python bench-speed bench-stampede bench-replay \
 		bench-space bench-plots
 
 serve: ## the sample site in a browser
@@ -114,6 +115,9 @@ bench-python: ## one call from Python, beside py-lmdb
 bench-speed: ## the engine, beside a memcpy
 	$(BIN)/python benchmarks/speed.py
 
+bench-stampede: ## loads of a cold key, by kind of cache
+	$(BIN)/python benchmarks/stampede.py
+
 bench-replay: ## hit ratios on traces (PMEMCACHE_TRACES) or synthetic ones
 	$(BIN)/python benchmarks/replay.py
 
@@ -163,11 +167,31 @@ ctest-plain ctest-asan ctest-tsan ctest-faults: ctest-%:
 	cd native && $(WITH_TOOLS) cmake --build --preset $*
 	cd native && $(WITH_TOOLS) ctest --preset $* --output-junit $(CURDIR)/$(REPORTS)/$@.xml
 
+# Long runs, by hand: FUZZ_SECONDS=3600 make fuzz. What was found interesting is kept, and is where the next
+# run begins.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := fuzz_attach fuzz_operations
+
+fuzz: $(STAMPS)/dev ## fuzz damaged pools and sequences of operations, FUZZ_SECONDS each (needs clang)
+	@tools/peers.sh clang
+	cd native && $(WITH_TOOLS) cmake --preset fuzz >/dev/null
+	cd native && $(WITH_TOOLS) cmake --build --preset fuzz
+	@set -e; for target in $(FUZZ_TARGETS); do \
+		mkdir -p build/fuzz/$$target; \
+		echo "$$target, $(FUZZ_SECONDS) s"; \
+		build/native/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=20 -verbosity=0 \
+			-print_final_stats=1 -artifact_prefix=build/fuzz/$$target- build/fuzz/$$target; \
+	done
+
 PYTEST = $(BIN)/pytest --junitxml=$(REPORTS)/$@.xml
 
 test-core: ## the package: pool, binding, serializers, processes
 	$(PYTEST) tests --ignore=tests/django --ignore=tests/sample_project \
-		--ignore=tests/compare --ignore=tests/packaging
+		--ignore=tests/compare --ignore=tests/packaging --ignore=tests/model
+
+model: ## the protocol, model-checked with spin
+	@tools/peers.sh spin
+	$(PYTEST) --capture=no tests/model
 
 test-django: ## the Django backend and Django's own cache suite, Django 5.2
 	$(PYTEST) tests/django

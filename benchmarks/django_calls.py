@@ -23,8 +23,6 @@ from recording import machine, record
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from django.core.cache.backends.base import BaseCache
-
 ROUNDS = 9
 KEYS = 100
 REPEATS = 10
@@ -52,54 +50,66 @@ def configure(folder: str) -> None:
     django.setup()
 
 
-def loops(cache: BaseCache | ConnectionProxy) -> Loops:
+def loops(cache: Any) -> Loops:
     """Return the loops to time, by name; each makes `KEYS * REPEATS` calls."""
-    keys = [f"user:profile:{i}" for i in range(KEYS)]
+    return {
+        "get str of 50": get_loop(cache, "text", TEXT),
+        "get 1 KiB": get_loop(cache, "bytes", BYTES),
+        "get 2 KiB dict": get_loop(cache, "session", SESSION),
+        **batch_loops(cache),
+        **write_loops(cache),
+    }
 
-    def get(prefix: str, value: object) -> Callable[[], None]:
-        named = [prefix + key for key in keys]
-        for key in named:
-            cache.set(key, value)
 
-        def run() -> None:
-            for _ in range(REPEATS):
-                for key in named:
-                    cache.get(key)
+def get_loop(cache: Any, name: str, value: object) -> Callable[[], None]:
+    """Store *value* under keys that begin with *name*, and return a loop that reads them."""
+    keys = [f"{name}:of:user:{i}" for i in range(KEYS)]
+    for key in keys:
+        cache.set(key, value)
 
-        return run
-
-    def set_bytes() -> None:
+    def run() -> None:
         for _ in range(REPEATS):
             for key in keys:
-                cache.set(key, BYTES)
+                cache.get(key)
 
-    def incr() -> None:
-        for _ in range(REPEATS * KEYS):
-            cache.incr("count")
+    return run
+
+
+def batch_loops(cache: Any) -> Loops:
+    """Return the loops that read all keys at once, and asynchronously."""
+    keys = [f"batch:{i}" for i in range(KEYS)]
+    cache.set_many(dict.fromkeys(keys, BYTES))
 
     def get_many() -> None:
         for _ in range(REPEATS):
             cache.get_many(keys)
 
-    def aget() -> None:
-        async def run() -> None:
-            for _ in range(REPEATS):
-                for key in keys:
-                    await cache.aget(key)
+    async def read() -> None:
+        for _ in range(REPEATS):
+            for key in keys:
+                await cache.aget(key)
 
-        asyncio.run(run())
-
-    cache.set("count", 0)
-    cache.set_many(dict.fromkeys(keys, BYTES))
     return {
-        "get str of 50": get("text:", TEXT),
-        "get 1 KiB": get("bytes:", BYTES),
-        "get 2 KiB dict": get("session:", SESSION),
-        "aget 1 KiB": aget,
         "get_many(100) of 1 KiB, per key": get_many,
-        "set 1 KiB": set_bytes,
-        "incr": incr,
+        "aget 1 KiB": lambda: asyncio.run(read()),
     }
+
+
+def write_loops(cache: Any) -> Loops:
+    """Return the loops that write."""
+    keys = [f"written:{i}" for i in range(KEYS)]
+    cache.set("count", 0)
+
+    def store() -> None:
+        for _ in range(REPEATS):
+            for key in keys:
+                cache.set(key, BYTES)
+
+    def count() -> None:
+        for _ in range(REPEATS * KEYS):
+            cache.incr("count")
+
+    return {"set 1 KiB": store, "incr": count}
 
 
 def measure(caches: dict[str, Loops]) -> dict[str, dict[str, float]]:

@@ -24,15 +24,18 @@ from recording import build_native, machine, record
 REFERENCE_NAMES = {"s3fifo": "S3FIFO-A", "lru": "LRU"}
 #: A shard with fewer entries than this is not replayed: it would be smaller than a pool can be.
 LEAST_SHARD_ENTRIES = 64
+POLICIES = ("pool", "s3fifo", "lru")
 HEADER = "trace               capacity   hits%  ideal   diff  bytes    ref   diff    lru  above"
 
 
 def replay_cell(
-    program: Path, trace: traces.Trace, capacity: int, policy: str, shards: int, pools: str
+    program: Path, trace: traces.Trace, capacity: int, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Replay one trace at one capacity; hit ratios and differences are in percent and points."""
     sizes = str(trace.sizes) if trace.sizes else "-"
-    command = [program, trace.keys, sizes, str(capacity), policy, str(shards), pools]
+    policy: str = options.policy
+    command = [str(program), str(trace.keys), sizes, str(capacity), policy]
+    command += [str(options.shards), options.pools]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     counts = json.loads(output)
     objects = {name: 100 * counts[f"{name}_hits"] / counts["requests"] for name in POLICIES}
@@ -52,9 +55,6 @@ def replay_cell(
         "moved_share": counts["moved_bytes"] / max(1, counts["written_bytes"]),
         "rejected": counts["rejected"],
     }
-
-
-POLICIES = ("pool", "s3fifo", "lru")
 
 
 def line_of(cell: dict[str, Any]) -> str:
@@ -103,9 +103,7 @@ def replay_all(options: argparse.Namespace, into: Path) -> list[dict[str, Any]]:
     print(HEADER)
     for trace in found:
         for capacity in trace.capacities(least):
-            cell = replay_cell(
-                program, trace, capacity, options.policy, options.shards, options.pools
-            )
+            cell = replay_cell(program, trace, capacity, options)
             known = reference.get((trace.name, capacity, REFERENCE_NAMES[options.policy]))
             if known is not None:
                 cell["reference"] = 100 * known

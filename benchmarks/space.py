@@ -39,7 +39,7 @@ HEADER = "MiB   mix           payload  target  lowest   moved  evictions/put   m
 
 def run_mix(program: Path, mix: str, mib: int, shards: int, pools: str) -> dict[str, Any]:
     """Run one mix in a pool of one size."""
-    command = [program, mix, str(mib), str(shards), "s3fifo", pools]
+    command = [str(program), mix, str(mib), str(shards), "s3fifo", pools]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     figures: dict[str, Any] = json.loads(output)
     figures["hits_from_ideal"] = 100 * (figures["hit_ratio"] - figures["ideal_hit_ratio"])
@@ -88,7 +88,8 @@ def main() -> None:
         for mix in options.mixes:
             runs.append(run_mix(program, mix, mib, options.shards, options.pools))
             print(line_of(runs[-1]), flush=True)
-    print(f"Wrote {record('space', host, {'runs': runs})}")
+            written = record("space", host, {"runs": runs})
+    print(f"Wrote {written}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,10 @@ import json
 import lzma
 import random
 from array import array
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: Capacities that are replayed, as shares of the keys (or bytes) of a trace.
 SHARES = (0.001, 0.01, 0.05, 0.1, 0.25)

@@ -2,7 +2,7 @@
 # Make sure that a program which pip cannot bring is here: peers.sh NAME...
 #
 # Installs it with apt when we are root on a machine that has apt. What is merely compared with or
-# tested with (redis-server, chromium) is named as missing and left out; without a C compiler or
+# tested with (redis-server, chromium, spin) is named as missing and left out; without a C compiler or
 # Python's headers nothing can be built, so those are errors.
 set -euo pipefail
 
@@ -48,8 +48,19 @@ need_python_headers() {
     fi
 }
 
+# clang with what its fuzzer links.
+need_clang() {
+    if command -v clang >/dev/null || { apt_install clang libclang-rt-14-dev && command -v clang >/dev/null; }; then
+        echo "  clang: $(clang --version | head -n 1)"
+    else
+        echo "  no clang: install it with its compiler-rt" >&2
+        exit 1
+    fi
+}
+
 for name in "$@"; do
     case $name in
+    clang) need_clang ;;
     compiler) need_compiler ;;
     python-headers) need_python_headers ;;
     *) want "$name" ;;

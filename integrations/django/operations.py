@@ -12,7 +12,7 @@ happened, because its caller relies on the old value being gone.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django.core.cache.backends.base import (
     DEFAULT_TIMEOUT,
@@ -33,6 +33,7 @@ from pmemcache.serializers import (
     INT64_MAX,
     INT64_MIN,
     TAG_BYTES,
+    TAG_INT,
     DecodeError,
     decode,
     encode,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pmemcache.pool import Pool
+    from pmemcache.types import OnlyIf
 
 _MISSING: Final = object()
 # A put that no eviction can make room for; the pool leaves what the key held.
@@ -52,6 +54,14 @@ _KEY_MAX_BYTES: Final = 65_535
 _CULL_BATCH: Final = 16
 # A compare-and-set fails only when another writer of the key got in between.
 _CAS_ATTEMPTS: Final = 1000
+
+
+class Taken(NamedTuple):
+    """An entry that was removed."""
+
+    payload: bytes
+    tag: int
+    ttl_seconds: float | None
 
 
 class PoolOperations(BaseCache):
@@ -90,12 +100,12 @@ class PoolOperations(BaseCache):
             raise InvalidCacheKey(message)
         return encoded
 
-    def _pool_keys(self, keys: Iterable[Any], version: int | None) -> dict[str | bytes, Any]:
+    def _pool_keys(self, keys: Iterable[Any], version: int | None) -> dict[Any, Any]:
         """Return `{pool key: key}`, as `_pool_key` makes them."""
         given = list(keys)
         if self.key_func is self._plain_key_func:
             prefix = f"{self.key_prefix!s}:{self.version if version is None else version}:"
-            made: dict[str | bytes, Any] = {f"{prefix}{key!s}": key for key in given}
+            made = {f"{prefix}{key!s}": key for key in given}
             longest = max(map(len, made), default=0)
             if longest <= MEMCACHE_MAX_KEY_LENGTH and _is_harmless("".join(made)):
                 return made
@@ -157,16 +167,29 @@ class PoolOperations(BaseCache):
 
     # Writes
 
-    def _set(self, key: Any, value: Any, timeout: Any, version: int | None) -> bool:
+    def _set(
+        self, key: Any, value: Any, timeout: Any, version: int | None, only_if: OnlyIf = None
+    ) -> bool:
         """Store *value*; return whether the pool took it."""
         pool_key = self._pool_key(key, version)
         entry = encode(value)
         ttl_seconds = self._ttl_seconds(timeout)
         try:
-            return self._put(self._shared.pool(), pool_key, entry, ttl_seconds)
+            return self._put(self._shared.pool(), pool_key, entry, ttl_seconds, only_if)
         except FAILURES as error:
             self._shared.failed("set", error)
             return False
+
+    def _set_if(  # noqa: PLR0913 - what `set` takes
+        self, key: Any, value: Any, timeout: Any, version: int | None, *, nx: bool, xx: bool
+    ) -> bool:
+        """Store *value* if *key* holds nothing (*nx*) or something (*xx*)."""
+        if nx and xx:
+            message = "nx and xx contradict each other: give one"
+            raise ValueError(message)
+        if nx:
+            return self._add(key, value, timeout, version)
+        return self._set(key, value, timeout, version, "present")
 
     def _put(
         self,
@@ -174,13 +197,14 @@ class PoolOperations(BaseCache):
         pool_key: str | bytes,
         entry: tuple[bytes, int],
         ttl_seconds: float | None,
+        only_if: OnlyIf = None,
     ) -> bool:
         """Store *entry*; what can have no place leaves nothing in its place either."""
         if self._culls:
             self._cull(pool)
         payload, tag = entry
         try:
-            return pool.put(pool_key, payload, ttl_seconds=ttl_seconds, tag=tag)
+            return pool.put(pool_key, payload, ttl_seconds=ttl_seconds, only_if=only_if, tag=tag)
         except _REFUSALS as error:
             self._shared.failed("set", error)
         pool.delete(pool_key)  # or the next get would find what this set was to replace
@@ -282,10 +306,10 @@ class PoolOperations(BaseCache):
 
     # Counters and versions
 
-    def _incr(self, key: Any, delta: Any, version: int | None) -> int:
+    def _incr(self, key: Any, delta: Any, version: int | None, default: int | None = None) -> int:
         pool_key = self._pool_key(key, version)
         try:
-            total: int | None = self._incr_entry(self._shared.pool(), pool_key, delta)
+            total: int | None = self._incr_entry(self._shared.pool(), pool_key, delta, default)
         except DecodeError as error:
             self._discard(pool_key, error)
         except FAILURES as error:
@@ -295,11 +319,18 @@ class PoolOperations(BaseCache):
                 return total
         raise _key_not_found(key)
 
-    def _incr_entry(self, pool: Pool, pool_key: str | bytes, delta: Any) -> Any:
-        """Return the sum, or None when there is no entry."""
+    def _incr_entry(
+        self, pool: Pool, pool_key: str | bytes, delta: Any, default: int | None
+    ) -> Any:
+        """Return the sum, or None when there is no entry and no *default* for it."""
         if type(delta) is int and INT64_MIN <= delta <= INT64_MAX:
             try:
-                return pool.incr(pool_key, delta)
+                if default is None:
+                    return pool.incr(pool_key, delta)
+                ttl_seconds = self._ttl_seconds(DEFAULT_TIMEOUT)
+                return pool.incr(
+                    pool_key, delta, initial=default, ttl_seconds=ttl_seconds, tag=TAG_INT
+                )
             except (NotAnIntegerError, IntegerOverflowError):
                 pass
         return self._incr_object(pool, pool_key, delta)
@@ -346,21 +377,25 @@ class PoolOperations(BaseCache):
         return version + delta
 
     def _move(self, pool: Pool, old_key: str | bytes, new_key: str | bytes) -> bool:
+        taken = self._take(pool, old_key)
+        if taken is None:
+            return False
+        return pool.put(new_key, taken.payload, ttl_seconds=taken.ttl_seconds, tag=taken.tag)
+
+    def _take(self, pool: Pool, pool_key: str | bytes) -> Taken | None:
+        """Remove an entry and return what it was; of several callers one gets it."""
         for _ in range(_CAS_ATTEMPTS):
-            info = pool.info(old_key)
-            found = pool.get_tagged(old_key)
+            info = pool.info(pool_key)
+            found = pool.get_tagged(pool_key)
             if info is None or found is None:
-                return False
-            if pool.put(old_key, b"", ttl_seconds=0, only_if=info.generation):
-                payload, tag = found
-                return pool.put(new_key, payload, ttl_seconds=info.ttl_seconds, tag=tag)
-        return False
+                return None
+            if pool.put(pool_key, b"", ttl_seconds=0, only_if=info.generation):
+                return Taken(*found, info.ttl_seconds)
+        return None
 
 
 def _has_plain_keys(backend: type[BaseCache]) -> bool:
-    return (
-        backend.make_key is BaseCache.make_key and backend.validate_key is BaseCache.validate_key
-    )
+    return backend.make_key is BaseCache.make_key and backend.validate_key is BaseCache.validate_key
 
 
 def _is_harmless(key: str) -> bool:

@@ -20,12 +20,12 @@ from django.core.signals import setting_changed
 
 from pmemcache.errors import ConfigurationError, PmemCacheError, PoolClosedError
 from pmemcache.integrations.django.options import PoolRequest
-from pmemcache.tiered import TieredCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pmemcache.pool import Pool
+    from pmemcache.tiered import TieredCache
 
 logger: Final = logging.getLogger("pmemcache.django")
 
@@ -98,18 +98,20 @@ class SharedPool:
     def failed(self, operation: str, error: BaseException) -> None:
         """Log that *operation* failed; a pool that somebody closed is opened anew next time."""
         if isinstance(error, PoolClosedError):
-            self._forget()
+            with _opening:
+                if self._cache is not None and self._cache.pool.closed:
+                    self._forget_locked()
         self.log.report(operation, error)
 
     def close(self) -> None:
         """Let go of the pool; the next use opens it again."""
         with _opening:
-            cache = self._forget()
+            cache = self._forget_locked()
         if cache is not None:
             cache.close()
             cache.pool.close()
 
-    def _forget(self) -> TieredCache | None:
+    def _forget_locked(self) -> TieredCache | None:
         cache, self._cache = self._cache, None
         self.hot, self.find = _NOTHING_HOT, self._open_and_find
         return cache

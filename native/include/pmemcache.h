@@ -21,6 +21,17 @@
  *   description says otherwise. No function aborts, prints or raises a signal
  *   on account of what it finds in a pool: damaged bytes are input.
  *
+ * Damage
+ *   Bytes that somebody else wrote into a pool's files lead to a miss, to a
+ *   status, or to a recovery of the shard. Values found by attaching are checked
+ *   by checksum before they are served; in use that is pmc_options.verify.
+ *   A file that is cut short while it is mapped is noticed by a handler of
+ *   SIGBUS, which the first pmc_open() of a process installs: from then on the
+ *   process sees an empty pool and changes are refused with PMC_EDAMAGED, until
+ *   it closes the cache and opens it anew. A SIGBUS that is not about a pool goes
+ *   to the handler that was there before; one that is installed later must pass
+ *   on what it does not know.
+ *
  * Caveats
  *   - Linux only; the files must be on a file system that supports shared
  *     mappings and open-file-description locks (not on NFS).
@@ -70,7 +81,8 @@ enum pmc_status {
     PMC_ENOT_INTEGER = -6,/* incr: the value is not a decimal 64-bit integer */
     PMC_EOVERFLOW = -7,   /* incr: the sum leaves the 64-bit range */
     PMC_ECLOSED = -8,     /* the cache is closed, or a child could not attach */
-    PMC_EDAMAGED = -9,    /* the file is a pool, but its bytes make no sense */
+    PMC_EDAMAGED = -9,    /* the file is a pool, but its bytes make no sense, or it
+                             was cut short while in use */
     PMC_ELAYOUT = -10,    /* the pool was made by another layout version or ABI */
     PMC_ENOT_POOL = -11,  /* the path is a directory or a file of something else */
     PMC_EOWNER = -12,     /* the file, or its directory, is another user's */

@@ -494,7 +494,7 @@ inline recover()
        fi
     fi;
 #endif
-#ifndef INTENT_KEPT /* BUG: a later recovery takes back what had been done */
+#ifndef INTENT_KEPT
     intent_done();
 #endif
     STEP(used[0] = false; used[1] = false; used[EXTENTS - 1] = false);
@@ -507,7 +507,10 @@ inline recover()
     rebuild_extent(2);
     make_even(0);
     make_even(1);
-    intent_done()
+#ifdef INTENT_KEPT /* BUG: forgotten last: the next recovery takes back what was done */
+    intent_done();
+#endif
+    skip
 }
 
 inline lock_and_recover()

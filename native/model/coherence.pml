@@ -3,10 +3,11 @@
  *
  * One key of a shard: its version, which writers raise around every change; what is
  * stored; and the copies that two processes keep under the version that they read
- * before the value. Writers put, delete, evict and clear under the shard's lock, and
- * may be killed before any step there, as may recovery. That a look at a bucket is
- * whole, and that a lock has one owner, is what bucket.pml is about: here a look
- * at a bucket that is not being changed is one step, and so is taking the lock.
+ * before the value. Writers put, delete and clear under the shard's lock (an eviction
+ * is a delete here), and may be killed before any step there, as may recovery. That a
+ * look at a bucket is whole, and that a lock has one owner, is what bucket.pml is
+ * about: here a look at a bucket that is not being changed is one step, and so is
+ * taking the lock.
  *
  * Configurations (pass one):
  *   -DCOPIES    two writers, two processes that keep copies and get the key twice
@@ -279,7 +280,7 @@ proctype writer(byte me)
     lock();
     if
     :: put(0)
-    :: delete()
+    :: me == HITTERS -> delete()
     :: me == HITTERS -> clear()
     fi;
     done = states;

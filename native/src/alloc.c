@@ -373,6 +373,7 @@ void
 alloc_rebuild_begin(struct alloc_rebuild *rebuild, struct shard *shard)
 {
     alloc_format_locked(shard);
+    store_relaxed(&shard->header->limit_blocks, limit(shard));
     *rebuild = (struct alloc_rebuild){.shard = shard};
 }
 

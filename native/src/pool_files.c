@@ -289,7 +289,8 @@ files_read_boot_id(uint8_t boot_id_out[16])
 
         if (value < 0)
             continue;
-        boot_id_out[used / 2] = (uint8_t)(boot_id_out[used / 2] << 4 | (unsigned)value);
+        boot_id_out[used / 2] =
+            (uint8_t)((unsigned)boot_id_out[used / 2] << 4 | (unsigned)value);
         used++;
     }
 }

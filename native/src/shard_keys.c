@@ -46,8 +46,7 @@ append_key(const struct shard *shard, const struct bucket *bucket, uint32_t way,
         return VISIT_DONE;
     copy_racing(&head, entry_at(shard, offset), sizeof head);
     key_size = head.key_size;
-    if ((head.size & EXTENT_ENTRY) == 0 ||
-        start + entry_bytes(key_size, 0) > end_bytes)
+    if ((head.size & EXTENT_ENTRY) == 0 || start + entry_bytes(key_size, 0) > end_bytes)
         return VISIT_DONE;
     if (walk->used + sizeof key_size + key_size > walk->capacity)
         return VISIT_FULL;

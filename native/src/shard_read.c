@@ -259,7 +259,8 @@ is_stuck(const struct shard *shard, uint64_t hash)
     uint32_t count = load_relaxed(&shard->header->bucket_count);
     uint32_t number = index_bucket_of(hash, count);
 
-    return number >= shard->max_buckets || load_relaxed(&shard->buckets[number].seq) & 1;
+    return number >= shard->max_buckets ||
+           load_relaxed(&shard->buckets[number].seq) & 1;
 }
 
 /* A bucket that stays busy: wait for its writer, or bury it. */

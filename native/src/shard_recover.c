@@ -140,6 +140,18 @@ mend_torn_slot(struct shard *shard)
         index_clear_slot(shard, slot);
 }
 
+/* What the dead writer intended is settled before any bucket becomes odd again: or
+ * a recovery that dies while it drops a slot would make the next one take back an
+ * update that readers have seen. */
+static void
+settle_intent(struct shard *shard)
+{
+    mend_torn_slot(shard);
+    STEP("recover.mended");
+    store_release(&shard->header->intent_kind, (uint32_t)INTENT_NONE);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
 struct mending {
     struct start_map *map;
     uint64_t dropped;
@@ -476,7 +488,7 @@ shard_recover_locked(struct shard *shard)
         return;
     STEP("recover.begin");
     mend_geometry(shard);
-    mend_torn_slot(shard);
+    settle_intent(shard);
     if (scratch_make(shard, &scratch))
         rebuild(shard, &scratch);
     else
@@ -487,5 +499,4 @@ shard_recover_locked(struct shard *shard)
     bump_locked(&header->epoch, 1);
     bump_locked(&header->recoveries, 1);
     STEP("recover.end");
-    store_release(&header->intent_kind, (uint32_t)INTENT_NONE);
 }

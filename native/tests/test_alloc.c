@@ -258,6 +258,45 @@ test_taking_outside_a_window_avoids_it(void)
 }
 
 static void
+test_what_has_room_outside_a_window_is_known(void)
+{
+    static struct model model;
+
+    model_start(&model, 64);
+    CHECK(model_take(&model, 20));
+    CHECK(model_take(&model, 20));
+    CHECK(alloc_has_outside(&model.shard, 24, 0, 20)); /* [40, 64) is free */
+    CHECK(!alloc_has_outside(&model.shard, 25, 0, 20));
+    CHECK(!alloc_has_outside(&model.shard, 24, 20, 41));
+    CHECK(!alloc_has_outside(&model.shard, 1, 0, 64));
+    bare_shard_free(&model.shard);
+}
+
+/* Emptying a window walks over what it has freed: each part must go on saying
+ * that it is free and where a later one began. */
+static void
+test_freed_extents_can_be_walked_after_they_merged(void)
+{
+    static struct model model;
+
+    model_start(&model, 64);
+    for (int i = 0; i < 3; i++)
+        CHECK(model_take(&model, 20));
+    for (int i = 0; i < 3; i++)
+        model_free(&model, 0);
+    CHECK_EQ(model.count, 0);
+    CHECK_EQ(hole_at(&model.shard, 0)->size, 64);
+    for (uint32_t start = 20; start <= 40; start += 20) {
+        uint32_t at = start;
+
+        while (at < 64 && CHECK(!extent_is_entry(&model.shard, at)))
+            at += (uint32_t)extent_blocks(&model.shard, at);
+        CHECK_EQ(at, 64);
+    }
+    bare_shard_free(&model.shard);
+}
+
+static void
 test_rebuilding_refuses_what_overlaps_or_leaves_the_heap(void)
 {
     static struct model model;
@@ -303,6 +342,8 @@ main(void)
     RUN(test_a_hole_that_exists_is_found_whatever_its_bin_mates);
     RUN(test_bins_are_in_order_of_size);
     RUN(test_taking_outside_a_window_avoids_it);
+    RUN(test_what_has_room_outside_a_window_is_known);
+    RUN(test_freed_extents_can_be_walked_after_they_merged);
     RUN(test_rebuilding_refuses_what_overlaps_or_leaves_the_heap);
     RUN(test_damaged_heads_are_reported);
     return check_report();

@@ -206,6 +206,24 @@ test_s3fifo_ghosts_fade(void)
     }
 }
 
+/* Planted bug: a place that nobody overwrites comes back to life when the ticks'
+ * numbers have come round. */
+static void
+test_s3fifo_ghosts_stay_dead(void)
+{
+    for (uint32_t leave = 100; leave < 1200; leave += 50) {
+        struct shard shard = start(&evict_s3fifo, 10);
+
+        admit(&shard, 0);
+        CHECK_EQ(evict(&shard), 0);
+        for (uint32_t turn = 0; turn < leave; turn++)
+            shard.policy->evicted(&shard, 1, hash_of(1000 + turn), 10);
+        admit(&shard, 0);
+        CHECK_EQ(queue_of(&shard, 0), QUEUE_SMALL);
+        bare_shard_free(&shard);
+    }
+}
+
 /* The share moves towards the queue whose ghosts are missed, between 5 and 90 %. */
 static void
 test_s3fifo_adapts_within_bounds(void)
@@ -306,6 +324,7 @@ main(void)
     RUN(test_s3fifo_takes_from_main_while_small_is_within_its_share);
     RUN(test_s3fifo_ghosts_enter_main);
     RUN(test_s3fifo_ghosts_fade);
+    RUN(test_s3fifo_ghosts_stay_dead);
     RUN(test_s3fifo_adapts_within_bounds);
     RUN(test_lru_evicts_in_the_order_of_use);
     RUN(test_lru_keeps_the_order_when_its_clock_comes_round);

@@ -39,22 +39,18 @@ class Worker:
 
     def stop(self) -> None:
         """End the process."""
-        self._here.close()
+        self._here.send(None)
         self._process.join(30)
 
 
 def _serve(there: Connection, location: Path, options: dict[str, Any]) -> None:
     cache = PmemCache(location, {"OPTIONS": options})
-    while True:
-        try:
-            operation, arguments = there.recv()
-        except EOFError:
-            return
+    for operation, arguments in iter(there.recv, None):
         there.send(getattr(cache, operation)(*arguments))
 
 
 @pytest.fixture
-def worker(cache: PmemCache, location: Path) -> Iterator[Worker]:
+def worker(location: Path) -> Iterator[Worker]:
     worker = Worker(location, {})
     yield worker
     worker.stop()
@@ -211,7 +207,7 @@ def test_what_max_entries_gave_up_is_no_hit(make_cache: Callable[..., PmemCache]
     for number in range(10):
         cache.set(f"key{number}", number)
         _heat(cache, f"key{number}")
-    cache.set("one more", 1)
+    cache.set("more", 1)
 
     assert [cache.get(f"key{number}") for number in range(10)] == [None] * 10
 

@@ -1,0 +1,117 @@
+"""What django-redis offers beyond Django's own cache API: lifetimes, and keys by pattern."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from django.core.cache.backends.base import BaseCache, default_key_func
+
+from pmemcache.integrations.django.operations import PoolOperations
+from pmemcache.integrations.django.sharing import FAILURES
+from pmemcache.serializers import decode
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterator
+
+# What a glob of Redis is made of: an escaped character, a set, or one of its two wildcards.
+_GLOB_PARTS: Final = re.compile(r"\\(.)|\[(\^?)((?:\\.|[^\]])+)\]|([*?])", re.DOTALL)
+_MILLISECONDS: Final = 1000
+
+
+class Inspection(PoolOperations):
+    """Lifetimes, and keys by pattern, without the public names."""
+
+    def _pttl(self, key: Any, version: int | None) -> int | None:
+        """Return the milliseconds that *key* has left; None without an end, 0 when missing."""
+        pool_key = self._pool_key(key, version)
+        try:
+            left = self._shared.cache().ttl(pool_key)
+        except FAILURES as error:
+            self._shared.failed("ttl", error)
+            return 0
+        if left is None:
+            return 0
+        return None if left == math.inf else math.ceil(left * _MILLISECONDS)
+
+    def _ttl(self, key: Any, version: int | None) -> int | None:
+        left_ms = self._pttl(key, version)
+        return None if left_ms is None else math.ceil(left_ms / _MILLISECONDS)
+
+    def _persist(self, key: Any, version: int | None) -> bool:
+        return bool(self._pttl(key, version)) and self._touch(key, None, version)
+
+    def _expire_at(self, key: Any, when: dt.datetime | float, version: int | None) -> bool:
+        moment = when if isinstance(when, int | float) else when.timestamp()
+        return self._touch(key, max(0.0, moment - time.time()), version)
+
+    def _pop(self, key: Any, default: Any, version: int | None) -> Any:
+        """Remove *key* and return its value; of several callers at once exactly one gets it."""
+        pool_key = self._pool_key(key, version)
+        try:
+            taken = self._take(self._shared.pool(), pool_key)
+            return default if taken is None else decode(taken.payload, taken.tag)
+        except FAILURES as error:  # a value that cannot be decoded is one
+            self._shared.failed("pop", error)
+            return default
+
+    # Keys
+
+    def _iter_keys(self, pattern: str, version: int | None) -> Iterator[str]:
+        """Return the keys that match *pattern*, each as it was given to `set`."""
+        prefix = self._prefix(version).encode("utf-8", "surrogatepass")
+        matches = _glob(pattern).fullmatch
+        pool = self._shared.pool()
+        for made in pool.keys(prefix):
+            key = made[len(prefix) :].decode("utf-8", "surrogatepass")
+            if matches(key) and pool.exists(made):
+                yield key
+
+    def _keys(self, pattern: str, version: int | None) -> list[str]:
+        try:
+            return list(self._iter_keys(pattern, version))
+        except FAILURES as error:
+            self._shared.failed("keys", error)
+            return []
+
+    def _delete_pattern(self, pattern: str, version: int | None) -> int:
+        prefix = self._prefix(version)
+        found = [f"{prefix}{key}" for key in self._iter_keys(pattern, version)]
+        made = [key.encode("utf-8", "surrogatepass") for key in found]
+        return self._shared.pool().delete_many(made)
+
+    def _prefix(self, version: int | None) -> str:
+        """Return what Django puts before each key.
+
+        Raises:
+            NotImplementedError: The keys are made in another way, which cannot be undone.
+        """
+        is_own = type(self).make_key is BaseCache.make_key and self.key_func is default_key_func
+        if not is_own:
+            message = "keys can be listed only where KEY_FUNCTION is Django's own"
+            raise NotImplementedError(message)
+        return f"{self.key_prefix}:{self.version if version is None else version}:"
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    r"""Return the expression of a glob as Redis has it: `*`, `?`, `[abc]`, `[^a-c]` and `\\*`."""
+    parts, end = [], 0
+    for match in _GLOB_PARTS.finditer(pattern):
+        parts.append(re.escape(pattern[end : match.start()]))
+        parts.append(_expression(match))
+        end = match.end()
+    return re.compile("".join(parts) + re.escape(pattern[end:]), re.DOTALL)
+
+
+def _expression(part: re.Match[str]) -> str:
+    escaped, negation, choices, wildcard = part.groups()
+    if escaped is not None:
+        return re.escape(escaped)
+    if wildcard is not None:
+        return ".*" if wildcard == "*" else "."
+    listed = re.sub(r"\\(.)", r"\1", choices)
+    safe = re.sub(r"([\\^\[\]&~|])", r"\\\1", listed)
+    return f"[{negation}{safe}]"

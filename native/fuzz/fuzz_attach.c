@@ -1,0 +1,199 @@
+/*
+ * Fuzz target: a pool whose files are overwritten, at rest and while it is in
+ * use. Whatever the bytes are, attaching works or names an error, operations end
+ * with a status, gets give exact bytes or a miss, and an emptied pool is sound.
+ *
+ * Input: a byte for policy and moment, then writes of 4 bytes place, 1 byte
+ * length and so many bytes. Odd places are in the index, even ones in the heap;
+ * each is taken within the part that is in use.
+ */
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cache.h"
+#include "fuzz_support.h"
+#include "pool_geometry.h"
+
+#define POLICIES 3u
+#define WRITES_MAX 16
+
+/* A file of a pool, as it was when the pool was left. */
+struct image {
+    char path[300];
+    uint8_t *bytes;
+    size_t size;
+    size_t used; /* what lies before is worth overwriting */
+};
+
+/* A pool per policy, made once and restored before each run. */
+struct origin {
+    struct pmc_options options;
+    struct fuzz_model model;
+    struct image heap;
+    struct image index;
+    bool made;
+};
+
+static struct origin origins[POLICIES];
+static char directory[64];
+
+static void
+remove_files(void)
+{
+    for (uint32_t policy = 0; policy < POLICIES; policy++) {
+        char lock[320];
+
+        if (!origins[policy].made)
+            continue;
+        snprintf(lock, sizeof lock, "%s.lock", origins[policy].heap.path);
+        unlink(origins[policy].heap.path);
+        unlink(origins[policy].index.path);
+        unlink(lock);
+    }
+    rmdir(directory);
+}
+
+static void
+make_directory(void)
+{
+    if (directory[0])
+        return;
+    /* In memory, so that the index lies beside the heap. */
+    snprintf(directory, sizeof directory, "/dev/shm/pmemcache-fuzz-XXXXXX");
+    REQUIRE(mkdtemp(directory) != NULL);
+    atexit(remove_files);
+}
+
+static void
+take_image(struct image *image, size_t used)
+{
+    struct stat about;
+    int fd = open(image->path, O_RDONLY | O_CLOEXEC);
+
+    REQUIRE(fd >= 0 && fstat(fd, &about) == 0);
+    image->size = (size_t)about.st_size;
+    image->bytes = malloc(image->size);
+    REQUIRE(image->bytes && read(fd, image->bytes, image->size) == about.st_size);
+    image->used = used < image->size ? used : image->size;
+    close(fd);
+}
+
+static void
+make_origin(struct origin *origin, uint32_t policy)
+{
+    struct pmc_cache *cache;
+    size_t used;
+
+    make_directory();
+    snprintf(origin->heap.path, sizeof origin->heap.path, "%s/%u", directory, policy);
+    snprintf(origin->index.path, sizeof origin->index.path, "%s/%u.index", directory,
+             policy);
+    pmc_options_default(&origin->options);
+    origin->options.path = origin->heap.path;
+    origin->options.size_bytes = PMC_POOL_MIN_BYTES;
+    origin->options.lifetime = PMC_RESTART;
+    origin->options.eviction = (uint8_t)policy;
+    origin->options.lock_timeout_ms = 20;
+    REQUIRE(pmc_open(&origin->options, &cache, NULL) == PMC_OK);
+    for (uint32_t key = 0; key < FUZZ_KEYS * 3 / 4; key++)
+        fuzz_put(cache, &origin->model, key, NULL);
+    used = pool_shards_off(&cache->pool->header->identity) + 2 * PAGE_BYTES +
+           load_relaxed(&cache->shards[0].header->bucket_count) * sizeof(struct bucket);
+    pmc_close(cache);
+    take_image(&origin->heap, SIZE_MAX);
+    take_image(&origin->index, used);
+    origin->made = true;
+}
+
+/* A file with these bytes, mapped: the old one may be gone, or another's. */
+static uint8_t *
+restore(const struct image *image)
+{
+    int fd = open(image->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    uint8_t *bytes;
+
+    REQUIRE(fd >= 0 && ftruncate(fd, (off_t)image->size) == 0);
+    bytes = mmap(NULL, image->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    REQUIRE(bytes != MAP_FAILED);
+    close(fd);
+    memcpy(bytes, image->bytes, image->size);
+    return bytes;
+}
+
+static void
+overwrite(struct input *input, const struct origin *origin, uint8_t *heap,
+          uint8_t *index)
+{
+    for (int writes = 0; input->left > 0 && writes < WRITES_MAX; writes++) {
+        uint32_t place = take(input, 4);
+        uint32_t length = take(input, 1) % 64 + 1;
+        const struct image *image = place % 2 ? &origin->index : &origin->heap;
+        uint8_t *bytes = place % 2 ? index : heap;
+        size_t at = place / 2 % image->used;
+
+        for (uint32_t i = 0; i < length && at + i < image->used && input->left > 0; i++)
+            bytes[at + i] = (uint8_t)take(input, 1);
+    }
+}
+
+static void
+exercise(struct pmc_cache *cache, struct fuzz_model model)
+{
+    char report[4096];
+    struct pmc_stats stats;
+    struct pmc_lease lease;
+
+    for (uint32_t key = 0; key < FUZZ_KEYS; key++)
+        fuzz_get(cache, &model, key);
+    fuzz_walk(cache);
+    pmc_stats(cache, &stats);
+    pmc_check(cache, report, sizeof report);
+    pmc_lease_take(cache, "l", 1, 10, &lease);
+    for (uint32_t key = 0; key < FUZZ_KEYS; key += 3)
+        if (fuzz_put(cache, &model, key, NULL) == PMC_DROPPED)
+            model.version[key] = 0;
+    for (uint32_t key = 1; key < FUZZ_KEYS; key += 5)
+        fuzz_delete(cache, &model, key);
+    for (int turn = 0; turn < 4; turn++)
+        pmc_evict(cache, NULL, 0, NULL, NULL);
+    for (uint32_t key = 0; key < FUZZ_KEYS; key++)
+        fuzz_get(cache, &model, key);
+    REQUIRE(pmc_clear(cache) == PMC_OK);
+    fuzz_check_sound(cache);
+    REQUIRE(fuzz_put(cache, &model, 0, NULL) == PMC_OK);
+    REQUIRE(fuzz_get(cache, &model, 0) == PMC_OK);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct input input = {.at = data, .left = size};
+    uint32_t choice = take(&input, 1);
+    uint32_t policy = choice % POLICIES;
+    bool in_use = (choice / POLICIES) % 2 != 0;
+    struct origin *origin = &origins[policy];
+    struct pmc_options options;
+    struct pmc_cache *cache = NULL;
+    uint8_t *heap;
+    uint8_t *index;
+
+    if (!origin->made)
+        make_origin(origin, policy);
+    options = origin->options;
+    options.verify = in_use; /* at rest everything is verified anyway */
+    heap = restore(&origin->heap);
+    index = restore(&origin->index);
+    if (!in_use)
+        overwrite(&input, origin, heap, index);
+    if (pmc_open(&options, &cache, NULL) == PMC_OK) {
+        if (in_use)
+            overwrite(&input, origin, heap, index);
+        exercise(cache, origin->model);
+        pmc_close(cache);
+    }
+    munmap(heap, origin->heap.size);
+    munmap(index, origin->index.size);
+    return 0;
+}
