@@ -120,7 +120,7 @@ def measure(caches: dict[str, Loops]) -> dict[str, dict[str, float]]:
             for name, run in calls.items():
                 spent_us = timeit.timeit(run, number=1) / (KEYS * REPEATS) * 1e6
                 row = best.setdefault(name, {})
-                row[cache] = min(spent_us, row.get(cache, spent_us))
+                row[cache] = round(min(spent_us, row.get(cache, spent_us)), 3)
     return best
 
 

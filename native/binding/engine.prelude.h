@@ -173,8 +173,8 @@ HANDLE_FUNCTION(get_versioned,
 
 /* *versions_out is valid until the handle is closed. */
 HANDLE_FUNCTION(versions,
-                (*versions_out =
-                     (const uint64_t *)(uintptr_t)pmc_versions(cache, count_out),
+                (*versions_out = (const uint64_t *)(uintptr_t)pmc_versions(cache,
+                                                                           count_out),
                  PMC_OK),
                 const uint64_t **versions_out, size_t *count_out)
 

@@ -66,30 +66,31 @@ extern "C" {
 #define PMC_SIZE_GROW UINT64_MAX
 
 enum pmc_status {
-    PMC_OK = 0,     /* done */
-    PMC_MISS = 1,   /* no such entry */
-    PMC_UNMET = 2,  /* the condition of a put did not hold; nothing changed */
-    PMC_BUSY = 3,   /* PMC_NOWAIT was asked for and the lock is not free */
-    PMC_DROPPED = 4,/* not stored: no room could be made, or the lock timed out;
-                       whatever the key held before is gone or as it was, see pmc_put */
+    PMC_OK = 0,    /* done */
+    PMC_MISS = 1,  /* no such entry */
+    PMC_UNMET = 2, /* the condition of a put did not hold; nothing changed */
+    PMC_BUSY = 3,  /* PMC_NOWAIT was asked for and the lock is not free */
+    PMC_DROPPED =
+        4, /* not stored: no room could be made, or the lock timed out;
+              whatever the key held before is gone or as it was, see pmc_put */
 
-    PMC_EINVAL = -1,      /* an argument or option is out of its range */
-    PMC_EKEY_SIZE = -2,   /* the key is longer than PMC_KEY_MAX_BYTES */
-    PMC_EVALUE_SIZE = -3, /* the entry can never fit in this pool */
-    PMC_EFULL = -4,       /* eviction is off and there is no room */
-    PMC_ETIMEDOUT = -5,   /* a lock was not had in time; nothing changed */
-    PMC_ENOT_INTEGER = -6,/* incr: the value is not a decimal 64-bit integer */
-    PMC_EOVERFLOW = -7,   /* incr: the sum leaves the 64-bit range */
-    PMC_ECLOSED = -8,     /* the cache is closed, or a child could not attach */
-    PMC_EDAMAGED = -9,    /* the file is a pool, but its bytes make no sense, or it
-                             was cut short while in use */
-    PMC_ELAYOUT = -10,    /* the pool was made by another layout version or ABI */
-    PMC_ENOT_POOL = -11,  /* the path is a directory or a file of something else */
-    PMC_EOWNER = -12,     /* the file, or its directory, is another user's */
-    PMC_EPERMISSIONS = -13, /* others may write in the directory */
-    PMC_EGEOMETRY = -14,  /* the pool is in use with other options */
-    PMC_ENOSPACE = -15,   /* the file system has no room for the smallest pool */
-    PMC_ESYSTEM = -16,    /* a system call failed: pmc_error.system_errno */
+    PMC_EINVAL = -1,         /* an argument or option is out of its range */
+    PMC_EKEY_SIZE = -2,      /* the key is longer than PMC_KEY_MAX_BYTES */
+    PMC_EVALUE_SIZE = -3,    /* the entry can never fit in this pool */
+    PMC_EFULL = -4,          /* eviction is off and there is no room */
+    PMC_ETIMEDOUT = -5,      /* a lock was not had in time; nothing changed */
+    PMC_ENOT_INTEGER = -6,   /* incr: the value is not a decimal 64-bit integer */
+    PMC_EOVERFLOW = -7,      /* incr: the sum leaves the 64-bit range */
+    PMC_ECLOSED = -8,        /* the cache is closed, or a child could not attach */
+    PMC_EDAMAGED = -9,       /* the file is a pool, but its bytes make no sense, or it
+                                was cut short while in use */
+    PMC_ELAYOUT = -10,       /* the pool was made by another layout version or ABI */
+    PMC_ENOT_POOL = -11,     /* the path is a directory or a file of something else */
+    PMC_EOWNER = -12,        /* the file, or its directory, is another user's */
+    PMC_EPERMISSIONS = -13,  /* others may write in the directory */
+    PMC_EGEOMETRY = -14,     /* the pool is in use with other options */
+    PMC_ENOSPACE = -15,      /* the file system has no room for the smallest pool */
+    PMC_ESYSTEM = -16,       /* a system call failed: pmc_error.system_errno */
     PMC_EATTACH_LIMIT = -17, /* too many processes are attached */
 };
 
@@ -111,27 +112,27 @@ enum pmc_memory {
 
 /* Why an entry left, for the on-evict callback. */
 enum pmc_cause {
-    PMC_CAUSE_EVICTED = 0,  /* to make room */
-    PMC_CAUSE_EXPIRED = 1,  /* its deadline had passed when room was made */
-    PMC_CAUSE_REQUESTED = 2,/* pmc_evict() */
+    PMC_CAUSE_EVICTED = 0,   /* to make room */
+    PMC_CAUSE_EXPIRED = 1,   /* its deadline had passed when room was made */
+    PMC_CAUSE_REQUESTED = 2, /* pmc_evict() */
 };
 
 struct pmc_options {
-    const char *path;        /* the pool's file; NULL: private and unlinked */
-    uint64_t size_bytes;     /* most the heap may take, or PMC_SIZE_GROW */
-    uint32_t shards;         /* a power of two; 0: chosen from the size */
-    uint32_t lock_timeout_ms;/* longest wait for a lock; 0: 1000 */
-    uint8_t lifetime;        /* enum pmc_lifetime */
-    uint8_t eviction;        /* enum pmc_eviction */
-    uint8_t memory;          /* enum pmc_memory */
-    bool preallocate;        /* take the whole size at creation */
-    bool verify;             /* check every value's checksum on every read */
+    const char *path;         /* the pool's file; NULL: private and unlinked */
+    uint64_t size_bytes;      /* most the heap may take, or PMC_SIZE_GROW */
+    uint32_t shards;          /* a power of two; 0: chosen from the size */
+    uint32_t lock_timeout_ms; /* longest wait for a lock; 0: 1000 */
+    uint8_t lifetime;         /* enum pmc_lifetime */
+    uint8_t eviction;         /* enum pmc_eviction */
+    uint8_t memory;           /* enum pmc_memory */
+    bool preallocate;         /* take the whole size at creation */
+    bool verify;              /* check every value's checksum on every read */
 };
 
 /* Filled in by pmc_open() when it fails. */
 struct pmc_error {
-    int system_errno;   /* 0, or the errno of the call that failed */
-    char message[512];  /* one sentence: what is wrong and what to do */
+    int system_errno;  /* 0, or the errno of the call that failed */
+    char message[512]; /* one sentence: what is wrong and what to do */
 };
 
 struct pmc_cache;
@@ -199,8 +200,7 @@ struct pmc_put_options {
  * A put with a ttl_ms <= 0 deletes the key and returns PMC_OK.
  */
 PMC_API enum pmc_status pmc_put(struct pmc_cache *cache, const void *key,
-                                size_t key_size, const void *value,
-                                size_t value_size,
+                                size_t key_size, const void *value, size_t value_size,
                                 const struct pmc_put_options *options);
 
 /* What a read found. */
@@ -233,10 +233,9 @@ typedef void *(*pmc_reserve_fn)(void *context, size_t value_size);
  * As pmc_get() of the whole value, into memory that reserve() provides once
  * the size is known. PMC_EINVAL when reserve() gave up.
  */
-PMC_API enum pmc_status pmc_get_reserve(struct pmc_cache *cache,
-                                        const void *key, size_t key_size,
-                                        pmc_reserve_fn reserve, void *context,
-                                        struct pmc_found *found_out);
+PMC_API enum pmc_status pmc_get_reserve(struct pmc_cache *cache, const void *key,
+                                        size_t key_size, pmc_reserve_fn reserve,
+                                        void *context, struct pmc_found *found_out);
 
 /*
  * Versions: how a process knows that its own copy of a value is still good.
@@ -262,15 +261,15 @@ PMC_API size_t pmc_version_index(struct pmc_cache *cache, const void *key,
 struct pmc_versioned {
     struct pmc_found found;
     size_t version_index;
-    uint64_t version;  /* read before the value; odd: do not keep a copy */
-    int64_t ttl_ms;    /* left; PMC_TTL_NONE: no deadline */
+    uint64_t version; /* read before the value; odd: do not keep a copy */
+    int64_t ttl_ms;   /* left; PMC_TTL_NONE: no deadline */
 };
 
 /* As pmc_get_reserve(), and the version to keep a copy under. On PMC_MISS
  * version_index and version are set too. */
-PMC_API enum pmc_status pmc_get_versioned(struct pmc_cache *cache,
-                                          const void *key, size_t key_size,
-                                          pmc_reserve_fn reserve, void *context,
+PMC_API enum pmc_status pmc_get_versioned(struct pmc_cache *cache, const void *key,
+                                          size_t key_size, pmc_reserve_fn reserve,
+                                          void *context,
                                           struct pmc_versioned *versioned_out);
 
 /* Mark the entry as used now, for a hit on a process's own copy. */
@@ -297,9 +296,8 @@ PMC_API enum pmc_status pmc_lease_take(struct pmc_cache *cache, const void *key,
                                        struct pmc_lease *lease_out);
 
 /* End one's lease and wake the waiters. PMC_OK; PMC_MISS when it had ended. */
-PMC_API enum pmc_status pmc_lease_release(struct pmc_cache *cache,
-                                          const void *key, size_t key_size,
-                                          uint64_t token);
+PMC_API enum pmc_status pmc_lease_release(struct pmc_cache *cache, const void *key,
+                                          size_t key_size, uint64_t token);
 
 /*
  * Wait until the lease of this token has ended: PMC_OK (released, timed out, or
@@ -326,15 +324,14 @@ PMC_API enum pmc_status pmc_delete(struct pmc_cache *cache, const void *key,
  * PMC_OK or PMC_MISS. The generation stays.
  */
 PMC_API enum pmc_status pmc_touch(struct pmc_cache *cache, const void *key,
-                                  size_t key_size, int64_t ttl_ms,
-                                  uint32_t flags);
+                                  size_t key_size, int64_t ttl_ms, uint32_t flags);
 
 struct pmc_incr_options {
-    bool create;     /* store initial + delta when the key is missing */
+    bool create; /* store initial + delta when the key is missing */
     int64_t initial;
-    int64_t ttl_ms;  /* of a created entry; an existing one keeps its deadline */
-    uint8_t tag;     /* of a created entry; an existing one keeps its tag */
-    uint32_t flags;  /* PMC_NOWAIT */
+    int64_t ttl_ms; /* of a created entry; an existing one keeps its deadline */
+    uint8_t tag;    /* of a created entry; an existing one keeps its tag */
+    uint32_t flags; /* PMC_NOWAIT */
 };
 
 /*
@@ -353,16 +350,15 @@ PMC_API enum pmc_status pmc_incr(struct pmc_cache *cache, const void *key,
 struct pmc_item {
     const void *key;
     size_t key_size;
-    const void *value;       /* put */
-    size_t value_size;       /* put */
-    uint8_t tag;             /* put: instead of pmc_put_options.tag */
-    struct pmc_found found;  /* get */
+    const void *value;      /* put */
+    size_t value_size;      /* put */
+    uint8_t tag;            /* put: instead of pmc_put_options.tag */
+    struct pmc_found found; /* get */
     enum pmc_status status;
 };
 
 /* As pmc_reserve_fn, for item number index of a batch. */
-typedef void *(*pmc_reserve_many_fn)(void *context, size_t index,
-                                     size_t value_size);
+typedef void *(*pmc_reserve_many_fn)(void *context, size_t index, size_t value_size);
 
 /*
  * Get many: as pmc_get_reserve() for each item, with the cache misses of
@@ -370,13 +366,11 @@ typedef void *(*pmc_reserve_many_fn)(void *context, size_t index,
  * Returns the number of items found.
  */
 PMC_API size_t pmc_get_many(struct pmc_cache *cache, struct pmc_item *items,
-                            size_t count, pmc_reserve_many_fn reserve,
-                            void *context);
+                            size_t count, pmc_reserve_many_fn reserve, void *context);
 
 /* Put many, under one set of options. Returns the number stored. */
 PMC_API size_t pmc_put_many(struct pmc_cache *cache, struct pmc_item *items,
-                            size_t count,
-                            const struct pmc_put_options *options);
+                            size_t count, const struct pmc_put_options *options);
 
 /* Delete many. Returns the number that were there. */
 PMC_API size_t pmc_delete_many(struct pmc_cache *cache, struct pmc_item *items,
@@ -389,8 +383,7 @@ PMC_API size_t pmc_delete_many(struct pmc_cache *cache, struct pmc_item *items,
  * eviction off too: the oldest entry goes.
  */
 PMC_API enum pmc_status pmc_evict(struct pmc_cache *cache, const void *key,
-                                  size_t key_size, void *key_out,
-                                  size_t *key_size_out);
+                                  size_t key_size, void *key_out, size_t *key_size_out);
 
 /* Remove everything. Entries stored meanwhile by others may stay. */
 PMC_API enum pmc_status pmc_clear(struct pmc_cache *cache);
@@ -411,9 +404,8 @@ struct pmc_cursor {
  * A key that is present from the first call to the last is given exactly once.
  * A walk takes no lock and bumps nothing.
  */
-PMC_API enum pmc_status pmc_keys(struct pmc_cache *cache,
-                                 struct pmc_cursor *cursor, const void *prefix,
-                                 size_t prefix_size, void *buffer,
+PMC_API enum pmc_status pmc_keys(struct pmc_cache *cache, struct pmc_cursor *cursor,
+                                 const void *prefix, size_t prefix_size, void *buffer,
                                  size_t capacity, size_t *used_out);
 
 struct pmc_info {
@@ -421,7 +413,7 @@ struct pmc_info {
     size_t stored_bytes; /* what the entry takes of the heap */
     int64_t ttl_ms;      /* left; PMC_TTL_NONE: no deadline */
     uint64_t generation;
-    uint8_t heat;        /* the policy's mark of recent use */
+    uint8_t heat; /* the policy's mark of recent use */
     uint8_t tag;
 };
 
@@ -433,8 +425,7 @@ PMC_API enum pmc_status pmc_info(struct pmc_cache *cache, const void *key,
  * key is valid during the call only. No lock is held: any function but
  * pmc_close() may be called. */
 typedef void (*pmc_on_evict_fn)(struct pmc_cache *cache, const void *key,
-                                size_t key_size, enum pmc_cause cause,
-                                void *context);
+                                size_t key_size, enum pmc_cause cause, void *context);
 /* Called by a get that missed, which then looks once more. A miss inside the
  * callback does not call it again. */
 typedef void (*pmc_on_miss_fn)(struct pmc_cache *cache, const void *key,
@@ -454,8 +445,7 @@ struct pmc_stats {
 #undef PMC_STAT
 };
 
-PMC_API enum pmc_status pmc_stats(struct pmc_cache *cache,
-                                  struct pmc_stats *stats_out);
+PMC_API enum pmc_status pmc_stats(struct pmc_cache *cache, struct pmc_stats *stats_out);
 
 /*
  * Check every invariant of the pool, shard by shard under its lock. Writes one
@@ -466,14 +456,14 @@ PMC_API int pmc_check(struct pmc_cache *cache, char *report, size_t capacity);
 
 /* What this attachment is. */
 struct pmc_geometry {
-    uint64_t size_bytes;      /* most the heap may take */
+    uint64_t size_bytes; /* most the heap may take */
     uint64_t shard_bytes;
     uint64_t value_max_bytes; /* largest key + value that can be stored */
     uint64_t pool_id;
     uint32_t shards;
     uint32_t layout_version;
     uint8_t lifetime, eviction, memory;
-    bool created;             /* this call of pmc_open() made the pool */
+    bool created; /* this call of pmc_open() made the pool */
 };
 PMC_API enum pmc_status pmc_geometry(struct pmc_cache *cache,
                                      struct pmc_geometry *geometry_out);
