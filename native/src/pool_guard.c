@@ -34,8 +34,8 @@ replace_mapping(void *start, size_t size)
 
 /* The index goes first: no reader may see zeros in the heap while the number of
  * its bucket still is what it was. */
-static bool
-give_up_pool(struct pool *pool)
+bool
+guard_give_up(struct pool *pool)
 {
     store_release(&pool->lost, true);
     return replace_mapping(pool->header, pool->index_bytes) &&
@@ -60,7 +60,7 @@ answer_fault(const void *address)
 
         if (pool && (lies_within(at, pool->header, pool->index_bytes) ||
                      lies_within(at, pool->heap, pool->heap_bytes)))
-            return give_up_pool(pool);
+            return guard_give_up(pool);
     }
     return false;
 }
@@ -87,7 +87,7 @@ answer_raise(void)
         if (pool && !load_acquire(&pool->lost) &&
             (is_cut_short(pool->index_fd, pool->index_bytes) ||
              is_cut_short(pool->heap_fd, pool->heap_bytes)))
-            answered = give_up_pool(pool) || answered;
+            answered = guard_give_up(pool) || answered;
     }
     return answered;
 }

@@ -21,4 +21,8 @@ bool guard_add(struct pool *pool);
 /* Before they are unmapped. A pool that is not guarded is allowed. */
 void guard_remove(const struct pool *pool);
 
+/* Part with the pool: put zeroed memory in place of its mappings, so that reads
+ * miss and changes are refused. False: the kernel would not. Async-signal-safe. */
+bool guard_give_up(struct pool *pool);
+
 #endif

@@ -12,6 +12,7 @@
 #include "clock.h"
 #include "fault.h"
 #include "lock.h"
+#include "pool_guard.h"
 
 #define GATE_BYTE 0
 #define PLACE_BYTE 1
@@ -172,12 +173,16 @@ attach_child(struct pool *pool)
 
     if (pool->child.lock_fd < 0)
         reserve_for_child(pool);
-    if (pool->child.lock_fd < 0) {
+    if (pool->child.lock_fd >= 0) {
+        sit(pool, &pool->child);
+        pool->child.lock_fd = -1;
+    } else {
+        /* Others may remove the pool and make another: this one is not theirs. */
         store_relaxed(&pool->owner, 0);
-        return;
+        pool->lock_fd = -1;
+        (void)guard_give_up(pool);
     }
-    sit(pool, &pool->child);
-    pool->child.lock_fd = -1;
+    /* Kept open, it would make a parent that died look alive. */
     close(inherited);
 }
 

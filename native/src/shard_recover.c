@@ -489,6 +489,7 @@ shard_recover_locked(struct shard *shard)
     STEP("recover.begin");
     mend_geometry(shard);
     settle_intent(shard);
+    index_change_all_begin(shard);
     if (scratch_make(shard, &scratch))
         rebuild(shard, &scratch);
     else

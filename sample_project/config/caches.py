@@ -89,5 +89,6 @@ def _pmemcache(choice: CacheChoice) -> dict[str, Any]:
     return {
         "BACKEND": "pmemcache.integrations.django.PmemCache",
         "LOCATION": choice.location,
-        "OPTIONS": {"size": choice.budget_bytes},
+        # No hot tier: its memory would come on top of the budget that all caches have.
+        "OPTIONS": {"size": choice.budget_bytes, "hot_size": 0},
     }
