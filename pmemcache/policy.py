@@ -60,7 +60,7 @@ class UsagePolicy:
     eviction: Eviction = "s3fifo"
     """The pool's eviction."""
     memory: Memory = "default"
-    """When the pool gives freed memory back."""
+    """Without effect so far: a pool keeps the memory it has taken until it is removed."""
 
     def __post_init__(self) -> None:
         """Check each value, then what they say together."""

@@ -79,7 +79,8 @@ class Pool:
                 for the next.
             eviction: What goes when the pool is full: "s3fifo" keeps what is used again, "lru" what
                 was used last, "none" refuses with `PoolFullError`.
-            memory: "default" keeps freed memory for a while, "conservative" gives it back at once.
+            memory: "default" or "conservative". Remembered with the pool, but without effect so
+                far: a pool keeps the memory it has taken until it is removed.
             preallocate: Take the whole size at creation.
             shards: Parts with a lock of their own, a power of two; 0 chooses from the size.
             lock_timeout_seconds: The longest wait for a lock.

@@ -105,6 +105,8 @@ enum pmc_eviction {
     PMC_EVICT_NONE = 2,   /* refuse when full */
 };
 
+/* When freed memory goes back to the file system. Remembered with the pool, but
+ * without effect so far: a pool keeps what it has taken until it is removed. */
 enum pmc_memory {
     PMC_MEMORY_DEFAULT = 0,
     PMC_MEMORY_CONSERVATIVE = 1,
