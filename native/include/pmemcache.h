@@ -404,7 +404,9 @@ struct pmc_cursor {
  * walk is over (*used_out is 0). buffer must hold at least 512 KiB.
  *
  * A key that is present from the first call to the last is given exactly once.
- * A walk takes no lock and bumps nothing.
+ * A walk bumps nothing, and takes a lock only where a writer keeps a bucket busy:
+ * PMC_ETIMEDOUT when that lock was not had. PMC_EINVAL: the keys of one bucket
+ * exceed the buffer.
  */
 PMC_API enum pmc_status pmc_keys(struct pmc_cache *cache, struct pmc_cursor *cursor,
                                  const void *prefix, size_t prefix_size, void *buffer,
