@@ -53,6 +53,10 @@ class PoolStats:
     """Key and value bytes of the entries."""
     allocated_bytes: int
     """Heap bytes that the file system has allocated."""
+    given_back_bytes: int
+    """Heap bytes given back to the file system, whatever was allocated again."""
+    growths_refused: int
+    """Times that the file system had no more memory for the pool."""
     capacity_bytes: int
     """Most bytes the heap may take."""
     recoveries: int

@@ -42,7 +42,7 @@ hole_is_sound(const struct shard *shard, uint32_t offset)
     if (offset >= limit(shard))
         return false;
     hole = hole_at(shard, offset);
-    return hole->size > 0 && !(hole->size & EXTENT_ENTRY) &&
+    return hole->size > 0 && extent_is_hole(shard, offset) &&
            hole->size <= limit(shard) - offset;
 }
 
@@ -193,12 +193,12 @@ alloc_hole_left_by(const struct shard *shard, uint32_t offset, uint32_t blocks,
 
     *start_out = offset;
     if (alloc_before(shard, offset, &before, &damaged) &&
-        !extent_is_entry(shard, before)) {
+        extent_is_hole(shard, before)) {
         *start_out = before;
         total += offset - before;
     }
     if (alloc_after(shard, offset, blocks, &after, &damaged) &&
-        !extent_is_entry(shard, after))
+        extent_is_hole(shard, after))
         total += hole_at(shard, after)->size;
     return damaged ? 0 : total;
 }
@@ -211,6 +211,214 @@ set_size_before_next(struct shard *shard, uint32_t offset, uint32_t blocks)
         shard->header->last_offset = offset;
     else
         hole_at(shard, offset + blocks)->before_blocks = blocks;
+}
+
+/* ---- spans ----------------------------------------------------------- */
+
+/* The spans that lie wholly in [start, end) of a hole, and reach into [from, to). */
+static struct alloc_spans
+spans_inside(uint32_t start, uint32_t end, uint32_t from, uint32_t to)
+{
+    uint32_t first = (start + SPAN_BLOCKS - 1) / SPAN_BLOCKS;
+    uint32_t last = end / SPAN_BLOCKS;
+
+    return (struct alloc_spans){
+        .extent = start,
+        .from = (uint32_t)max_u64(first, from / SPAN_BLOCKS),
+        .to = (uint32_t)min_u64(last, to / SPAN_BLOCKS + 1),
+    };
+}
+
+/* [from, to) have become a part of the hole [start, end). */
+static void
+note_free(struct shard *shard, uint32_t start, uint32_t end, uint32_t from, uint32_t to)
+{
+    struct alloc_spans spans;
+
+    if (LIKELY(end - start < SPAN_BLOCKS))
+        return;
+    spans = spans_inside(start, end, from, to);
+    for (uint32_t span = spans.from; span < spans.to; span++)
+        if (shard->spans[span] == SPAN_USED)
+            shard->spans[span] = (uint8_t)shard->header->tick;
+}
+
+static void
+note_used(struct shard *shard, uint32_t offset, uint32_t blocks)
+{
+    for (uint32_t span = offset / SPAN_BLOCKS;
+         span <= (offset + blocks - 1) / SPAN_BLOCKS; span++)
+        shard->spans[span] = SPAN_USED;
+}
+
+void
+alloc_note_tick_locked(struct shard *shard, uint32_t tick)
+{
+    assert(tick >= 1 && tick <= SPAN_TICKS);
+    shard->header->tick = tick;
+}
+
+bool
+alloc_is_away(const struct shard *shard, uint32_t offset, uint64_t blocks)
+{
+    for (uint64_t span = offset / SPAN_BLOCKS; span <= (offset + blocks) / SPAN_BLOCKS;
+         span++)
+        if (shard->spans[span] == SPAN_AWAY)
+            return true;
+    return false;
+}
+
+/* How many ticks ago was that? A time that was never is long ago. */
+static uint32_t
+ticks_since(const struct shard *shard, uint8_t tick)
+{
+    if (tick == SPAN_USED || tick > SPAN_TICKS || shard->header->tick > SPAN_TICKS)
+        return SPAN_TICKS;
+    return (shard->header->tick + SPAN_TICKS - tick) % SPAN_TICKS;
+}
+
+/* The first run of spans of a hole that may be given back. Where the span begins
+ * the hole, or the hole ends a block before it ends, what lies there has to be gone
+ * already: it is made longer then, else a head has to stay. */
+static bool
+find_free_spans_of(const struct shard *shard, uint32_t hole, uint32_t age_ticks,
+                   uint32_t most, struct alloc_spans *spans_out)
+{
+    uint32_t end = hole + hole_at(shard, hole)->size;
+    struct alloc_spans spans = spans_inside(hole, end, hole, end);
+    uint32_t neighbour;
+    bool damaged = false;
+
+    if (spans.from * SPAN_BLOCKS == hole &&
+        !(alloc_before(shard, hole, &neighbour, &damaged) &&
+          extent_is_gone(shard, neighbour)))
+        spans.from++;
+    if ((end + 1) % SPAN_BLOCKS == 0 &&
+        alloc_after(shard, hole, end - hole, &neighbour, &damaged) &&
+        extent_is_gone(shard, neighbour))
+        spans.to++;
+    while (spans.from < spans.to &&
+           ticks_since(shard, shard->spans[spans.from]) < age_ticks)
+        spans.from++;
+    spans_out->extent = hole;
+    spans_out->from = spans_out->to = spans.from;
+    while (spans_out->to < spans.to && spans_out->to - spans.from < most &&
+           ticks_since(shard, shard->spans[spans_out->to]) >= age_ticks)
+        spans_out->to++;
+    return !damaged && spans_out->to > spans_out->from;
+}
+
+bool
+alloc_find_free_spans(const struct shard *shard, uint32_t age_ticks, uint32_t most,
+                      struct alloc_spans *spans_out)
+{
+    int seen = 0;
+
+    for (uint32_t bin = alloc_bin(SPAN_BLOCKS); bin < BIN_COUNT;
+         bin = bin_at_least(shard, bin + 1)) {
+        uint32_t at = shard->header->bin_head[bin];
+
+        for (; hole_is_sound(shard, at); at = hole_at(shard, at)->bin_next) {
+            if (find_free_spans_of(shard, at, age_ticks, most, spans_out))
+                return true;
+            if (++seen == SEARCH_LIMIT)
+                return false;
+        }
+    }
+    return false;
+}
+
+static void
+drop_away(struct shard *shard, uint32_t blocks)
+{
+    store_relaxed(&shard->header->away_blocks,
+                  load_relaxed(&shard->header->away_blocks) - blocks);
+}
+
+/* Make [offset, end) a gone extent; what is behind it learns its size. */
+static void
+place_gone(struct shard *shard, uint32_t offset, uint32_t end, uint32_t before_blocks)
+{
+    *hole_at(shard, offset) = (struct hole_head){.size = end - offset,
+                                                 .before_blocks = before_blocks,
+                                                 .bin_next = NO_OFFSET,
+                                                 .bin_previous = GONE_LINK};
+    bump_locked(&shard->header->away_blocks, end - offset);
+    set_size_before_next(shard, offset, end - offset);
+}
+
+/* Make [offset, end) a hole, if it is anything. */
+static void
+place_hole(struct shard *shard, uint32_t offset, uint32_t end, uint32_t before_blocks)
+{
+    if (offset == end)
+        return;
+    hole_at(shard, offset)->before_blocks = before_blocks;
+    bin_insert(shard, offset, end - offset);
+    set_size_before_next(shard, offset, end - offset);
+}
+
+enum pmc_status
+alloc_give_locked(struct shard *shard, const struct alloc_spans *spans)
+{
+    uint32_t hole = spans->extent;
+    uint32_t hole_end = hole + hole_at(shard, hole)->size;
+    uint32_t start = spans->from * SPAN_BLOCKS - 1; /* of what will be gone */
+    uint32_t end = spans->to * SPAN_BLOCKS;
+    uint32_t before_blocks = hole_at(shard, hole)->before_blocks;
+
+    if (!bin_remove(shard, hole))
+        return PMC_EDAMAGED;
+    memset(shard->spans + spans->from, SPAN_AWAY, spans->to - spans->from);
+    if (start + 1 == hole) { /* behind what is gone already */
+        start = hole - before_blocks;
+        before_blocks = hole_at(shard, start)->before_blocks;
+        drop_away(shard, hole - start);
+    } else if (start > hole) {
+        place_hole(shard, hole, start, before_blocks);
+        before_blocks = start - hole;
+    }
+    if (end == hole_end + 1) { /* before what is gone already */
+        end = hole_end + hole_at(shard, hole_end)->size;
+        drop_away(shard, end - hole_end);
+        hole_end = end;
+    }
+    place_gone(shard, start, end, before_blocks);
+    place_hole(shard, end, hole_end, end - start);
+    return PMC_OK;
+}
+
+bool
+alloc_find_away_spans(const struct shard *shard, uint32_t from,
+                      struct alloc_spans *spans_out)
+{
+    uint32_t count = limit(shard) / SPAN_BLOCKS;
+    const uint8_t *first;
+
+    if (from == 0)
+        from = 1; /* there is no block before the first span for a head */
+    first = from < count ? memchr(shard->spans + from, SPAN_AWAY, count - from) : NULL;
+    if (!first)
+        return false;
+    spans_out->from = spans_out->to = (uint32_t)(first - shard->spans);
+    while (spans_out->to < count && shard->spans[spans_out->to] == SPAN_AWAY)
+        spans_out->to++;
+    spans_out->extent = spans_out->from * SPAN_BLOCKS - 1;
+    return true;
+}
+
+uint32_t
+alloc_widest_stretch(const struct shard *shard)
+{
+    struct alloc_spans away;
+    uint32_t widest = 0;
+    uint32_t start = 0;
+
+    for (uint32_t from = 0; alloc_find_away_spans(shard, from, &away); from = away.to) {
+        widest = (uint32_t)max_u64(widest, away.extent - start);
+        start = away.to * SPAN_BLOCKS;
+    }
+    return (uint32_t)max_u64(widest, limit(shard) - start);
 }
 
 /* ---- taking and freeing ---------------------------------------------- */
@@ -235,6 +443,7 @@ cut_hole(struct shard *shard, uint32_t offset, uint32_t want_blocks)
         set_size_before_next(shard, rest, have - want_blocks);
     }
     set_size_before_next(shard, offset, want_blocks);
+    note_used(shard, offset, want_blocks);
     return PMC_OK;
 }
 
@@ -322,15 +531,16 @@ alloc_free_locked(struct shard *shard, uint32_t offset, uint32_t blocks)
     bool damaged = false;
 
     hole_at(shard, offset)->size = blocks;
+    hole_at(shard, offset)->bin_previous = NO_OFFSET;
     if (alloc_before(shard, offset, &neighbour, &damaged) &&
-        !extent_is_entry(shard, neighbour)) {
+        extent_is_hole(shard, neighbour)) {
         start = neighbour;
         total += offset - neighbour;
         if (!bin_remove(shard, neighbour))
             return PMC_EDAMAGED;
     }
     if (alloc_after(shard, offset, blocks, &neighbour, &damaged) &&
-        !extent_is_entry(shard, neighbour)) {
+        extent_is_hole(shard, neighbour)) {
         total += hole_at(shard, neighbour)->size;
         if (!bin_remove(shard, neighbour))
             return PMC_EDAMAGED;
@@ -339,7 +549,28 @@ alloc_free_locked(struct shard *shard, uint32_t offset, uint32_t blocks)
         return PMC_EDAMAGED;
     bin_insert(shard, start, total);
     set_size_before_next(shard, start, total);
+    note_free(shard, start, start + total, offset, offset + blocks);
     return PMC_OK;
+}
+
+enum pmc_status
+alloc_fill_locked(struct shard *shard, const struct alloc_spans *spans)
+{
+    uint32_t start = spans->extent;
+    const struct hole_head *gone = hole_at(shard, start);
+    uint32_t end = start + gone->size;
+    uint32_t filled_end = spans->to * SPAN_BLOCKS;
+
+    if (!extent_is_gone(shard, start) || gone->size > limit(shard) - start ||
+        filled_end > end)
+        return PMC_EDAMAGED;
+    memset(shard->spans + spans->from, SPAN_USED, spans->to - spans->from);
+    drop_away(shard, end - start);
+    if (filled_end < end) {
+        filled_end--; /* for the head of what goes on being gone */
+        place_gone(shard, filled_end, end, filled_end - start);
+    }
+    return alloc_free_locked(shard, start, filled_end - start);
 }
 
 enum pmc_status
@@ -361,6 +592,9 @@ alloc_format_locked(struct shard *shard)
     struct shard_header *header = shard->header;
 
     header->free_blocks = 0;
+    store_relaxed(&header->away_blocks, 0);
+    if (header->tick == 0 || header->tick > SPAN_TICKS)
+        header->tick = 1;
     header->last_offset = 0;
     memset(header->bin_map, 0, sizeof header->bin_map);
     for (uint32_t bin = 0; bin < BIN_COUNT; bin++)
@@ -377,19 +611,49 @@ alloc_rebuild_begin(struct alloc_rebuild *rebuild, struct shard *shard)
     *rebuild = (struct alloc_rebuild){.shard = shard};
 }
 
-/* Make [rebuild->end, to) a hole. */
+/* The extent that ends where the rebuilding has come to. */
+static void
+rebuild_add(struct alloc_rebuild *rebuild, uint32_t blocks)
+{
+    rebuild->shard->header->last_offset = rebuild->end;
+    rebuild->last_blocks = blocks;
+    rebuild->end += blocks;
+}
+
 static void
 rebuild_hole(struct alloc_rebuild *rebuild, uint32_t to)
 {
     uint32_t from = rebuild->end;
 
-    if (to == from)
+    if (from == to)
         return;
-    hole_at(rebuild->shard, from)->before_blocks = rebuild->last_blocks;
-    bin_insert(rebuild->shard, from, to - from);
-    rebuild->shard->header->last_offset = from;
-    rebuild->last_blocks = to - from;
-    rebuild->end = to;
+    place_hole(rebuild->shard, from, to, rebuild->last_blocks);
+    note_free(rebuild->shard, from, to, from, to);
+    rebuild_add(rebuild, to - from);
+}
+
+/* Make [rebuild->end, to) a hole, but for spans in it that are away. */
+static void
+rebuild_gap(struct alloc_rebuild *rebuild, uint32_t to)
+{
+    struct shard *shard = rebuild->shard;
+    uint32_t from = (rebuild->end + SPAN_BLOCKS) / SPAN_BLOCKS;
+    struct alloc_spans away;
+
+    /* Where an entry is, or its neighbour's head would be, nothing can be away. */
+    for (uint32_t span = rebuild->end / SPAN_BLOCKS; span < from; span++)
+        if (shard->spans[span] == SPAN_AWAY)
+            shard->spans[span] = SPAN_USED;
+    while ((from + 1) * SPAN_BLOCKS <= to &&
+           alloc_find_away_spans(shard, from, &away) &&
+           (away.from + 1) * SPAN_BLOCKS <= to) {
+        away.to = (uint32_t)min_u64(away.to, to / SPAN_BLOCKS);
+        rebuild_hole(rebuild, away.extent);
+        place_gone(shard, away.extent, away.to * SPAN_BLOCKS, rebuild->last_blocks);
+        rebuild_add(rebuild, away.to * SPAN_BLOCKS - away.extent);
+        from = away.to + 1;
+    }
+    rebuild_hole(rebuild, to);
 }
 
 bool
@@ -397,16 +661,15 @@ alloc_rebuild_entry(struct alloc_rebuild *rebuild, uint32_t offset, uint32_t blo
 {
     if (offset < rebuild->end || blocks > limit(rebuild->shard) - offset)
         return false;
-    rebuild_hole(rebuild, offset);
+    rebuild_gap(rebuild, offset);
     entry_at(rebuild->shard, offset)->before_blocks = rebuild->last_blocks;
-    rebuild->shard->header->last_offset = offset;
-    rebuild->last_blocks = blocks;
-    rebuild->end = offset + blocks;
+    note_used(rebuild->shard, offset, blocks);
+    rebuild_add(rebuild, blocks);
     return true;
 }
 
 void
 alloc_rebuild_end(struct alloc_rebuild *rebuild)
 {
-    rebuild_hole(rebuild, limit(rebuild->shard));
+    rebuild_gap(rebuild, limit(rebuild->shard));
 }

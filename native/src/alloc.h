@@ -1,10 +1,13 @@
 /*
- * Extents: the shard's heap as a row of entries and holes.
+ * Extents: the shard's heap as a row of entries, holes, and spans that are gone.
  *
- * Owns the heads of holes, before_blocks of every extent, the bins and
- * free_blocks. All functions need the shard lock. Holes are kept in bins by
+ * Owns the heads of holes, before_blocks of every extent, the bins, free_blocks,
+ * the spans and away_blocks. All functions need the shard lock. Holes are kept in bins by
  * size (exact up to 32 blocks, then eight bins a doubling) and are merged with
  * their neighbours at once.
+ *
+ * Memory that was given back is no hole: nothing is ever taken from it, merged
+ * with it or moved into it, until alloc_fill_locked() has made it a hole again.
  *
  * The heap's bytes are input: an extent whose head contradicts its neighbours
  * is reported as PMC_EDAMAGED, and the caller rebuilds from the index.
@@ -57,9 +60,43 @@ uint32_t alloc_hole_left_by(const struct shard *shard, uint32_t offset, uint32_t
 /* The first hole of the highest bin in use, or NO_OFFSET. */
 uint32_t alloc_large_hole(const struct shard *shard);
 
+/* Spans [from, to) of one extent. */
+struct alloc_spans {
+    uint32_t extent;
+    uint32_t from;
+    uint32_t to;
+};
+
+/* Tell in which tick of SPAN_TICKS what happens from now on happens. */
+void alloc_note_tick_locked(struct shard *shard, uint32_t tick);
+
+/* Of the large holes, the first with spans that have been free for age_ticks or
+ * longer: at most `most` of them. */
+bool alloc_find_free_spans(const struct shard *shard, uint32_t age_ticks, uint32_t most,
+                           struct alloc_spans *spans_out);
+
+/* Take those spans out of their hole: they are away, and nobody's, from now on. */
+enum pmc_status alloc_give_locked(struct shard *shard, const struct alloc_spans *spans);
+
+/* The first run of spans that are away, at or after from: the whole of one gone
+ * extent. False: none is. */
+bool alloc_find_away_spans(const struct shard *shard, uint32_t from,
+                           struct alloc_spans *spans_out);
+
+/* Spans at the front of a gone extent have been allocated: they are a hole. */
+enum pmc_status alloc_fill_locked(struct shard *shard, const struct alloc_spans *spans);
+
+/* Does anything of these blocks, or the block behind them, lie in a span that is
+ * away? No entry can be there. */
+bool alloc_is_away(const struct shard *shard, uint32_t offset, uint64_t blocks);
+
+/* Blocks of the longest stretch of the heap in which all that is may be emptied. */
+uint32_t alloc_widest_stretch(const struct shard *shard);
+
 /*
  * Rebuilding: call begin, then entry for each entry in address order, then end.
- * entry returns false for one that overlaps its predecessor or the limit.
+ * entry returns false for one that overlaps its predecessor or the limit. What is
+ * away stays away.
  */
 struct alloc_rebuild {
     struct shard *shard;

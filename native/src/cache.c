@@ -79,6 +79,7 @@ view_shard(struct pmc_cache *cache, uint32_t number, uint64_t lock_timeout_ns)
     shard->ghosts =
         (struct ghost_set *)(void *)&shard
             ->buckets[(size_t)identity->max_buckets + identity->max_overflow];
+    shard->spans = index + pool_shard_spans_off(identity);
     shard->leases = (struct lease_place *)(void *)(index + PAGE_BYTES);
     shard->versions = pool_versions(cache->pool) + (size_t)number * SHARD_VERSIONS;
     shard->heap = pool_shard_heap(cache->pool, number);
@@ -266,7 +267,9 @@ add_shard_stats(const struct shard *shard, struct pmc_stats *stats)
     stats->pool_size_used += load_relaxed(&header->used_blocks) * BLOCK_BYTES;
     stats->payload_bytes += load_relaxed(&header->payload_bytes);
     stats->allocated_bytes +=
-        (uint64_t)load_relaxed(&header->limit_blocks) * BLOCK_BYTES;
+        (load_relaxed(&header->limit_blocks) - load_relaxed(&header->away_blocks)) *
+        BLOCK_BYTES;
+    stats->given_back_bytes += load_relaxed(&header->given_back_bytes);
     stats->capacity_bytes += (uint64_t)shard->max_blocks * BLOCK_BYTES;
     stats->recoveries += load_relaxed(&header->recoveries);
     stats->damaged += load_relaxed(&header->damaged);
@@ -275,8 +278,11 @@ add_shard_stats(const struct shard *shard, struct pmc_stats *stats)
 enum pmc_status
 pmc_stats(struct pmc_cache *cache, struct pmc_stats *stats_out)
 {
-    struct pmc_stats stats = {.dram_size_used =
-                                  pool_shards_off(&cache->pool->header->identity)};
+    const struct pool_header *header = cache->pool->header;
+    struct pmc_stats stats = {
+        .dram_size_used = pool_shards_off(&header->identity),
+        .growths_refused = load_relaxed(&header->growths_refused),
+    };
 
     for (uint32_t number = 0; number < cache->shard_count; number++)
         add_shard_stats(&cache->shards[number], &stats);

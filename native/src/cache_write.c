@@ -37,9 +37,12 @@ write_once(struct shard *shard, write_fn write, struct write_request *request,
            bool nowait)
 {
     enum pmc_status status = shard_lock(shard, nowait);
+    struct giving giving;
+    bool gives;
 
     if (status != PMC_OK)
         return status;
+    shard_note_time_locked(shard, request->now_ms);
     status = write(shard, request);
     if (status == PMC_EDAMAGED) {
         shard_recover_locked(shard);
@@ -49,7 +52,10 @@ write_once(struct shard *shard, write_fn write, struct write_request *request,
         shard_clear_locked(shard);
         status = write(shard, request);
     }
+    gives = shard_give_begin_locked(shard, request->now_ms, &giving);
     shard_unlock(shard);
+    if (UNLIKELY(gives))
+        shard_give(shard, &giving);
     return pool_is_lost(shard->pool) ? PMC_EDAMAGED : status;
 }
 
@@ -299,17 +305,37 @@ pmc_evict(struct pmc_cache *cache, const void *key, size_t key_size, void *key_o
     return status;
 }
 
+/* A write gives back but a little; what was emptied may give back more. */
+static void
+give_all(struct shard *shard, uint64_t now_ms)
+{
+    struct giving giving;
+
+    while (shard_lock(shard, false) == PMC_OK) {
+        bool gives = shard_give_begin_locked(shard, now_ms, &giving);
+
+        shard_unlock(shard);
+        if (!gives)
+            return;
+        shard_give(shard, &giving);
+    }
+}
+
 enum pmc_status
 pmc_clear(struct pmc_cache *cache)
 {
+    uint64_t now = cache_now_ms(cache);
+
     for (uint32_t number = 0; number < cache->shard_count; number++) {
         struct shard *shard = &cache->shards[number];
         enum pmc_status status = shard_lock(shard, false);
 
         if (status != PMC_OK)
             return status;
+        shard_note_time_locked(shard, now);
         shard_clear_locked(shard);
         shard_unlock(shard);
+        give_all(shard, now);
     }
     return PMC_OK;
 }

@@ -132,6 +132,11 @@ static void
 check_extent(const struct shard *shard, uint32_t offset, uint32_t blocks,
              bool after_hole, struct totals *totals, struct report *report)
 {
+    if (extent_is_gone(shard, offset)) {
+        if (!alloc_is_away(shard, offset, 1))
+            broken(report, "the gone extent at block %u is not away", offset);
+        return;
+    }
     if (!extent_is_entry(shard, offset)) {
         if (after_hole)
             broken(report, "two holes meet at block %u", offset);
@@ -168,7 +173,7 @@ check_extents(const struct shard *shard, const struct totals *index_totals,
         if (hole_at(shard, at)->before_blocks != before_blocks)
             broken(report, "the extent at block %u mistakes its predecessor", at);
         check_extent(shard, at, (uint32_t)blocks, after_hole, &totals, report);
-        after_hole = !extent_is_entry(shard, at);
+        after_hole = extent_is_hole(shard, at);
         before_blocks = (uint32_t)blocks;
         at += (uint32_t)blocks;
     }
@@ -182,6 +187,27 @@ check_extents(const struct shard *shard, const struct totals *index_totals,
         broken(report, "%llu entries lie in the heap, %llu in the index",
                (unsigned long long)totals.entries,
                (unsigned long long)index_totals->entries);
+}
+
+/* What is gone is what is away, span for span. */
+static void
+check_away(const struct shard *shard, struct report *report)
+{
+    struct alloc_spans away;
+    uint64_t blocks = 0;
+
+    for (uint32_t from = 0; alloc_find_away_spans(shard, from, &away); from = away.to) {
+        uint32_t size = away.to * SPAN_BLOCKS - away.extent;
+
+        if (!extent_is_gone(shard, away.extent) ||
+            hole_at(shard, away.extent)->size != size)
+            broken(report, "spans %u to %u are away, and not gone", away.from, away.to);
+        blocks += size;
+    }
+    if (blocks != load_relaxed(&shard->header->away_blocks))
+        broken(report, "%llu blocks are away, %llu are counted",
+               (unsigned long long)blocks,
+               (unsigned long long)load_relaxed(&shard->header->away_blocks));
 }
 
 /* ---- queues and counters --------------------------------------------- */
@@ -251,6 +277,7 @@ pmc_check(struct pmc_cache *cache, char *report_text, size_t capacity)
         report.shard = number;
         check_index(shard, &totals, &report);
         check_extents(shard, &totals, &report);
+        check_away(shard, &report);
         check_counters(shard, &totals, &report);
         shard_unlock(shard);
     }

@@ -3,10 +3,11 @@
  *
  *   index file   | pool header | attachments | versions | shard 0 | shard 1 | ...
  *   a shard      | shard header | leases | primary buckets ... | overflow
- *                buckets ... | ghosts ... |
+ *                buckets ... | ghosts ... | spans ... |
  *   heap file    | heap header | shard 0's extents | shard 1's extents | ...
  *   an extent    entry:  | head 24 B | key | value | 0-15 B of rounding |
  *                hole:   | size, size before, bin links: 16 B | free bytes |
+ *                gone:   | size, size before, GONE: 16 B | spans without memory |
  *
  * Laws
  *   - Only offsets are stored, never addresses. A block is 16 bytes; an offset
@@ -17,6 +18,9 @@
  *     shard's lock and while the primary bucket's sequence number is odd. The
  *     one exception is heat, which any reader may store.
  *   - Extents tile the shard's heap from 0 to limit_blocks without a gap.
+ *   - Below limit_blocks the heap has memory everywhere but in spans that are
+ *     away, and the extents that cover those are of a kind of their own. So no
+ *     hole, and no entry, is ever without memory.
  */
 #ifndef PMC_LAYOUT_H
 #define PMC_LAYOUT_H
@@ -70,6 +74,25 @@ static_assert(offsetof(struct bucket, next) == 128, "line 2");
 #define STATE_QUEUE 0x3fu
 
 #define DEADLINE_MAX ((UINT64_C(1) << 40) - 1)
+
+/* ---- index: spans ------------------------------------------------------ */
+
+/*
+ * A span is the unit in which memory is given back to the file system. One byte
+ * for each of the shard's says how things stand:
+ *
+ *   SPAN_USED        an entry or the head of a hole may lie in it
+ *   1 .. SPAN_TICKS  it is inside a hole, and has been since that tick
+ *   SPAN_AWAY        its memory was given back, or is about to be: it has to be
+ *                    allocated before anything is written there
+ *
+ * SPAN_AWAY is a truth, as slots are, and survives the death of whoever wrote it.
+ */
+#define SPAN_BLOCKS 4096u
+#define SPAN_BYTES (SPAN_BLOCKS * BLOCK_BYTES)
+#define SPAN_USED 0u
+#define SPAN_TICKS 250u
+#define SPAN_AWAY 255u
 
 /* ---- index: shard header --------------------------------------------- */
 
@@ -165,6 +188,18 @@ struct shard_header {
     uint32_t ghost_sweep;               /* the next set to be swept */
     uint32_t ghost_reserved;
 
+    /* memory that was given back; see shard_memory.c */
+    _Atomic uint32_t giving_owner; /* who gives spans back right now; 0: nobody */
+    uint32_t giving_from;          /* ... which: spans [from, to) */
+    uint32_t giving_to;
+    uint32_t givings; /* how many there were: whether one began meanwhile */
+    _Atomic uint64_t away_blocks;
+    uint64_t look_again_ms; /* for spans that have been free for long enough */
+    uint64_t pressed_ms;    /* when room was last made by evicting */
+    uint32_t tick;          /* of the write under way: see SPAN_TICKS */
+    uint32_t memory_reserved;
+    _Atomic uint64_t given_back_bytes;
+
     uint64_t bin_map[BIN_WORDS]; /* which bins hold a hole */
     uint32_t bin_head[BIN_COUNT];
     struct queue queues[QUEUES];
@@ -232,7 +267,8 @@ struct pool_identity {
     uint8_t eviction;
     uint8_t memory;
     uint8_t index_in_dram; /* the index file is in shared memory, not beside */
-    uint32_t reserved;
+    uint8_t preallocated;
+    uint8_t reserved[3];
     uint64_t checksum; /* of everything above */
 };
 static_assert(sizeof(struct pool_identity) == 88, "no padding");
@@ -242,6 +278,7 @@ static_assert(sizeof(struct pool_identity) == 88, "no padding");
 struct pool_header {
     struct pool_identity identity;
     _Atomic uint64_t growth_refused_ms; /* when the file system last said no */
+    _Atomic uint64_t growths_refused;   /* ... and how often */
     char heap_path[HEAP_PATH_BYTES];    /* absolute; "" when unknown */
 };
 static_assert(sizeof(struct pool_header) <= PAGE_BYTES, "one page");
@@ -274,6 +311,10 @@ struct hole_head {
 };
 static_assert(sizeof(struct hole_head) == BLOCK_BYTES, "the smallest hole");
 
+/* In bin_previous: not a hole, but the block before spans that are away, and they.
+ * Its head lies in the last block that has memory. */
+#define GONE_LINK (UINT32_MAX - 1)
+
 /* ---- this process's view --------------------------------------------- */
 
 struct evict_policy;
@@ -283,6 +324,7 @@ struct shard {
     struct shard_header *header;
     struct bucket *buckets; /* max_buckets primary, then max_overflow */
     struct ghost_set *ghosts;
+    uint8_t *spans; /* max_blocks / SPAN_BLOCKS + 1 bytes */
     struct lease_place *leases;
     _Atomic uint64_t *versions;
     uint8_t *heap;
@@ -326,6 +368,20 @@ static inline bool
 extent_is_entry(const struct shard *shard, uint32_t offset)
 {
     return (hole_at(shard, offset)->size & EXTENT_ENTRY) != 0;
+}
+
+static inline bool
+extent_is_gone(const struct shard *shard, uint32_t offset)
+{
+    return !extent_is_entry(shard, offset) &&
+           hole_at(shard, offset)->bin_previous == GONE_LINK;
+}
+
+static inline bool
+extent_is_hole(const struct shard *shard, uint32_t offset)
+{
+    return !extent_is_entry(shard, offset) &&
+           hole_at(shard, offset)->bin_previous != GONE_LINK;
 }
 
 /* Blocks of the extent at offset, as its head says. Not checked. */

@@ -74,6 +74,7 @@ allocate(struct pool *pool, int fd, uint64_t offset_bytes, uint64_t size_bytes)
     if (result == 0)
         return PMC_OK;
     store_relaxed(&pool->header->growth_refused_ms, clock_coarse_ms());
+    add_relaxed(&pool->header->growths_refused, 1);
     return PMC_ENOSPACE;
 }
 
@@ -90,6 +91,20 @@ pool_allocate_index(struct pool *pool, const void *from, uint64_t size_bytes)
     uint64_t first = start / PAGE_BYTES * PAGE_BYTES;
 
     return allocate(pool, pool->index_fd, first, start + size_bytes - first);
+}
+
+bool
+pool_release_heap(struct pool *pool, uint64_t offset_bytes, uint64_t size_bytes)
+{
+    int result;
+
+    do
+        result = fallocate(pool->heap_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                           (off_t)offset_bytes, (off_t)size_bytes);
+    while (result != 0 && errno == EINTR);
+    if (result != 0)
+        store_relaxed(&pool->keeps_memory, true);
+    return result == 0;
 }
 
 bool

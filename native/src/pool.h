@@ -45,6 +45,7 @@ struct pool {
     _Atomic uint32_t owner; /* what this process writes into locks; 0: none */
     _Atomic uint32_t place;
     _Atomic bool lost; /* a file was cut short under its mapping; see pool_guard.h */
+    _Atomic bool keeps_memory; /* the file system takes nothing back */
     struct fork_page *fork_page;
     struct seat child; /* reserved, while a fork is under way */
     int heap_fd;
@@ -105,6 +106,9 @@ enum pmc_status pool_allocate_heap(struct pool *pool, uint64_t offset_bytes,
 enum pmc_status pool_allocate_index(struct pool *pool, const void *from,
                                     uint64_t size_bytes);
 bool pool_growth_refused(const struct pool *pool);
+
+/* Give bytes of the heap back to the file system. False: it does not take them. */
+bool pool_release_heap(struct pool *pool, uint64_t offset_bytes, uint64_t size_bytes);
 
 /* The versions of all shards, SHARD_VERSIONS each. */
 _Atomic uint64_t *pool_versions(const struct pool *pool);

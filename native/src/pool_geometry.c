@@ -45,6 +45,7 @@ pool_geometry(const struct pmc_options *options, uint64_t heap_limit_bytes,
     identity.lifetime = options->lifetime;
     identity.eviction = options->eviction;
     identity.memory = options->memory;
+    identity.preallocated = options->preallocate;
     *identity_out = identity;
 }
 
@@ -56,7 +57,7 @@ pool_shards_off(const struct pool_identity *identity)
 }
 
 uint64_t
-pool_shard_index_bytes(const struct pool_identity *identity)
+pool_shard_spans_off(const struct pool_identity *identity)
 {
     uint64_t buckets = (uint64_t)identity->max_buckets + identity->max_overflow;
 
@@ -64,6 +65,13 @@ pool_shard_index_bytes(const struct pool_identity *identity)
            round_up(buckets * sizeof(struct bucket) +
                         identity->ghost_sets * sizeof(struct ghost_set),
                     PAGE_BYTES);
+}
+
+uint64_t
+pool_shard_index_bytes(const struct pool_identity *identity)
+{
+    return pool_shard_spans_off(identity) +
+           round_up(identity->shard_bytes / SPAN_BYTES + 1, PAGE_BYTES);
 }
 
 uint64_t

@@ -17,6 +17,8 @@ void pool_geometry(const struct pmc_options *options, uint64_t heap_limit_bytes,
 /* Where the shards begin in the index file. */
 uint64_t pool_shards_off(const struct pool_identity *identity);
 uint64_t pool_shard_index_bytes(const struct pool_identity *identity);
+/* Where the bytes of the spans begin in a shard's part of it. */
+uint64_t pool_shard_spans_off(const struct pool_identity *identity);
 uint64_t pool_index_bytes(const struct pool_identity *identity);
 uint64_t pool_heap_bytes(const struct pool_identity *identity);
 

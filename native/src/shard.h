@@ -2,6 +2,7 @@
  * A shard: index, extents, queues and deadlines under one lock.
  *
  *   shard_lock.c      taking the lock, and what follows an owner's death
+ *   shard_memory.c    growing, giving memory back, taking it again
  *   shard_read.c      look-ups without a lock: the hot path
  *   shard_write.c     put, delete, touch, incr, clear, evict
  *   shard_room.c      which entries give way, and which are moved
@@ -34,11 +35,31 @@ void shard_unlock(struct shard *shard);
 enum pmc_status shard_format(struct shard *shard, bool preallocated);
 void shard_adopt(struct shard *shard);
 
+/* ---- shard_memory.c ---- */
+
 /* Allocate memory without the lock, then take it in under the lock: another
  * part of the heap, enough for an entry of this many blocks, or what the index
  * wants. */
 enum pmc_status shard_grow_heap(struct shard *shard, uint64_t wanted_blocks);
 enum pmc_status shard_grow_index(struct shard *shard);
+
+/* How many blocks a shard's heap begins with. */
+uint32_t shard_first_blocks(const struct shard *shard);
+/* Allocate the heap from old to new blocks, and what the index says of it. */
+enum pmc_status shard_allocate_heap(struct shard *shard, uint32_t old, uint32_t new);
+
+/* What happens next under the lock happens now. */
+void shard_note_time_locked(struct shard *shard, uint64_t now_ms);
+
+/* Memory that has been free for long enough, by the pool's policy: taken out of the
+ * heap under the lock, given back to the file system without it. False: none. */
+struct giving {
+    uint32_t from; /* spans */
+    uint32_t to;
+};
+bool shard_give_begin_locked(struct shard *shard, uint64_t now_ms,
+                             struct giving *giving_out);
+void shard_give(struct shard *shard, const struct giving *giving);
 
 /* ---- shard_read.c ---- */
 

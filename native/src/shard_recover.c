@@ -165,7 +165,8 @@ mend_slot(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
     struct mending *mending = context;
     struct slot_content content = index_read_slot(shard, slot);
 
-    if (!index_entry_is_sound(shard, content.offset, content.check)) {
+    if (!index_entry_is_sound(shard, content.offset, content.check) ||
+        alloc_is_away(shard, content.offset, extent_blocks(shard, content.offset))) {
         mending->dropped++;
         drop_slot(shard, primary, slot);
         return;

@@ -174,7 +174,9 @@ evict_in_order(struct shard *shard, const struct write_request *request)
 /* ---- windows --------------------------------------------------------- */
 
 /* What it costs to empty the extent at offset, in blocks to be moved; a hole
- * and a candidate cost nothing. */
+ * and a candidate cost nothing. NO_HOME: it cannot be emptied, since it is gone, or
+ * (see cost_to_add()) has no hole to go to. */
+#define NO_HOME UINT32_MAX
 static uint32_t
 cost_to_empty(const struct shard *shard, uint32_t offset, bool *damaged_out)
 {
@@ -182,7 +184,7 @@ cost_to_empty(const struct shard *shard, uint32_t offset, bool *damaged_out)
     uint32_t slot;
 
     if (!extent_is_entry(shard, offset))
-        return 0;
+        return extent_is_gone(shard, offset) ? NO_HOME : 0;
     slot = slot_at(shard, offset, &hash);
     if (slot == NO_SLOT) {
         *damaged_out = true;
@@ -193,16 +195,15 @@ cost_to_empty(const struct shard *shard, uint32_t offset, bool *damaged_out)
                : (uint32_t)extent_blocks(shard, offset);
 }
 
-/* The same for an extent that is to be added to a window; NO_HOME when there is
- * no hole to move its entry to. */
-#define NO_HOME UINT32_MAX
+/* The same for an extent that is to be added to a window. */
 static uint32_t
 cost_to_add(const struct shard *shard, uint32_t offset, const struct window *window,
             bool *damaged_out)
 {
     uint32_t cost = cost_to_empty(shard, offset, damaged_out);
 
-    if (cost > 0 && !alloc_has_outside(shard, cost, window->start, window->end))
+    if (cost > 0 && cost != NO_HOME &&
+        !alloc_has_outside(shard, cost, window->start, window->end))
         return NO_HOME;
     return cost;
 }
@@ -285,6 +286,7 @@ scan_windows(struct shard *shard, uint32_t need, struct window *window_out)
     uint32_t patience = SCAN_EXTENTS + need / SCAN_BLOCKS_AN_EXTENT;
     uint32_t slot = shard_victim_locked(shard);
     uint32_t least = UINT32_MAX;
+    uint32_t wraps = 0;
     struct window window = {0};
     bool damaged = false;
 
@@ -295,14 +297,22 @@ scan_windows(struct shard *shard, uint32_t need, struct window *window_out)
     }
     for (uint32_t seen = 0; seen < patience || least == UINT32_MAX; seen++) {
         uint64_t blocks;
+        uint32_t cost;
 
-        if (window.end == limit)
+        if (window.end == limit) {
             window = (struct window){0};
+            if (++wraps > 1)
+                return least == UINT32_MAX ? PMC_DROPPED : PMC_OK;
+        }
         blocks = extent_blocks(shard, window.end);
         if (blocks == 0 || blocks > limit - window.end)
             return PMC_EDAMAGED;
-        window.moved += cost_to_empty(shard, window.end, &damaged);
+        cost = cost_to_empty(shard, window.end, &damaged);
         window.end += (uint32_t)blocks;
+        if (cost == NO_HOME)
+            window = (struct window){.start = window.end, .end = window.end};
+        else
+            window.moved += cost;
         while (!damaged && window.end - window.start >= need) {
             if (window.moved < least) {
                 *window_out = window;
@@ -389,10 +399,18 @@ empty_window(struct shard *shard, const struct window *window,
 
 /* ---- the whole ------------------------------------------------------- */
 
+/* The blocks that have memory. */
+static uint64_t
+heap_blocks(const struct shard *shard)
+{
+    return load_relaxed(&shard->header->limit_blocks) -
+           load_relaxed(&shard->header->away_blocks);
+}
+
 static uint64_t
 floor_blocks(const struct shard *shard)
 {
-    return (uint64_t)load_relaxed(&shard->header->limit_blocks) * FLOOR_PERMILLE / 1000;
+    return heap_blocks(shard) * FLOOR_PERMILLE / 1000;
 }
 
 /* Does an entry of this size take the place of many? */
@@ -425,9 +443,8 @@ make_large_room(struct shard *shard, uint32_t blocks,
 {
     uint64_t spare = min_u64(floor_blocks(shard), blocks / 2);
     struct window window;
-    enum pmc_status status = evict_until_free(
-        shard, min_u64(blocks + spare, load_relaxed(&shard->header->limit_blocks)),
-        request);
+    enum pmc_status status =
+        evict_until_free(shard, min_u64(blocks + spare, heap_blocks(shard)), request);
 
     if (status == PMC_OK)
         status = scan_windows(shard, blocks, &window);
@@ -483,6 +500,14 @@ drop_all_expired(struct shard *shard, const struct write_request *request)
     return found ? PMC_OK : PMC_DROPPED;
 }
 
+/* The largest entry for which room can be made. */
+static uint32_t
+widest_stretch(const struct shard *shard)
+{
+    return load_relaxed(&shard->header->away_blocks) ? alloc_widest_stretch(shard)
+                                                     : shard_limit(shard);
+}
+
 enum pmc_status
 shard_take_room_locked(struct shard *shard, uint32_t blocks,
                        const struct write_request *request, uint32_t *offset_out)
@@ -495,12 +520,14 @@ shard_take_room_locked(struct shard *shard, uint32_t blocks,
 
         if (status != PMC_DROPPED)
             return status;
-        if (load_relaxed(&shard->header->limit_blocks) < shard->max_blocks &&
+        if ((load_relaxed(&shard->header->limit_blocks) < shard->max_blocks ||
+             load_relaxed(&shard->header->away_blocks) != 0) &&
             !request->no_growth && !pool_growth_refused(shard->pool))
             return SHARD_GROW_HEAP;
         /* The file system gave too little: evicting all would not help. */
-        if (blocks > shard_limit(shard))
+        if (blocks > widest_stretch(shard))
             return evicts ? PMC_DROPPED : PMC_EFULL;
+        shard->header->pressed_ms = request->now_ms;
         if (evicts)
             status = make_room(shard, blocks, tries++, request);
         else

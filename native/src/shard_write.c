@@ -469,5 +469,6 @@ shard_clear_locked(struct shard *shard)
     store_relaxed(&header->entries, 0);
     store_relaxed(&header->used_blocks, 0);
     store_relaxed(&header->payload_bytes, 0);
+    header->pressed_ms = 0; /* what made room is gone too */
     STEP("clear.end");
 }

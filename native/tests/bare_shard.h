@@ -42,6 +42,7 @@ bare_shard_make(const struct bare_geometry *geometry)
         .header = aligned_zeros(sizeof(struct shard_header)),
         .buckets = aligned_zeros(buckets * sizeof(struct bucket)),
         .ghosts = aligned_zeros(geometry->ghost_sets * sizeof(struct ghost_set) + 1),
+        .spans = aligned_zeros(geometry->max_blocks / SPAN_BLOCKS + 1),
         .versions = aligned_zeros(SHARD_VERSIONS * sizeof(uint64_t)),
         .heap = aligned_zeros((size_t)geometry->max_blocks * BLOCK_BYTES),
         .policy = geometry->policy,
@@ -68,6 +69,7 @@ bare_shard_free(struct shard *shard)
     free(shard->header);
     free(shard->buckets);
     free(shard->ghosts);
+    free(shard->spans);
     free(shard->versions);
     free(shard->heap);
 }
