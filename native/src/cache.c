@@ -10,9 +10,6 @@
 
 #define DEFAULT_SIZE_BYTES (UINT64_C(64) << 20)
 #define DEFAULT_LOCK_TIMEOUT_MS 1000u
-/* A shard is this large if the pool is, and there are at most so many. */
-#define SHARD_BYTES (UINT64_C(32) << 20)
-#define SHARDS_MAX 64u
 
 /* ---- opening --------------------------------------------------------- */
 
@@ -20,16 +17,6 @@ void
 pmc_options_default(struct pmc_options *options_out)
 {
     *options_out = (struct pmc_options){.size_bytes = DEFAULT_SIZE_BYTES};
-}
-
-static uint32_t
-shards_for(uint64_t size_bytes)
-{
-    uint32_t shards = 1;
-
-    while (shards < SHARDS_MAX && size_bytes / (shards * 2) >= SHARD_BYTES)
-        shards *= 2;
-    return shards;
 }
 
 static enum pmc_status
@@ -153,7 +140,6 @@ enum pmc_status
 pmc_open(const struct pmc_options *options, struct pmc_cache **cache_out,
          struct pmc_error *error_out)
 {
-    struct pmc_options chosen = *options;
     struct pmc_cache *cache;
     struct pool *pool;
     enum pmc_status status;
@@ -163,17 +149,15 @@ pmc_open(const struct pmc_options *options, struct pmc_cache **cache_out,
     status = check_options(options, error_out);
     if (status != PMC_OK)
         return status;
-    if (chosen.shards == 0)
-        chosen.shards = shards_for(chosen.size_bytes);
-    status = pool_prepare(&chosen, &pool, error_out);
+    status = pool_prepare(options, &pool, error_out);
     if (status != PMC_OK)
         return status;
-    status = make_cache(pool, &chosen, &cache);
+    status = make_cache(pool, options, &cache);
     if (status != PMC_OK) {
         pool_abandon(pool);
         return pool_fail(error_out, status, 0, "no memory is left for the cache");
     }
-    status = prepare_shards(cache, &chosen, error_out);
+    status = prepare_shards(cache, options, error_out);
     if (status == PMC_OK)
         status = pool_publish(pool, error_out);
     if (status != PMC_OK) {

@@ -42,6 +42,12 @@ lock_owner_is(uint32_t owner, uint32_t place, uint32_t incarnation)
     return (owner & ~LOCK_WAITERS) == lock_owner(place, incarnation);
 }
 
+bool
+lock_is_held_by(_Atomic uint32_t *word, uint32_t owner)
+{
+    return (atomic_load(word) & ~LOCK_WAITERS) == owner;
+}
+
 void
 lock_sleep(_Atomic uint32_t *word, uint32_t expected, uint64_t duration_ns)
 {
@@ -66,8 +72,10 @@ futex_wake_one(_Atomic uint32_t *word)
 static bool
 swap_word(_Atomic uint32_t *word, uint32_t expected, uint32_t desired)
 {
+    /* Of two that look at each other's word after writing their own, one sees the
+     * other: see pool_guard.h. */
     return atomic_compare_exchange_strong_explicit(
-        word, &expected, desired, memory_order_acquire, memory_order_relaxed);
+        word, &expected, desired, memory_order_seq_cst, memory_order_relaxed);
 }
 
 static bool

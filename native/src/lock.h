@@ -46,6 +46,9 @@ bool lock_owner_is(uint32_t owner, uint32_t place, uint32_t incarnation);
 enum lock_result lock_take(_Atomic uint32_t *word, uint32_t owner,
                            const struct lock_wait *wait);
 
+/* Is the lock this owner's, right now? */
+bool lock_is_held_by(_Atomic uint32_t *word, uint32_t owner);
+
 /* Sleep until the word is changed and woken, or duration_ns have passed, or it is
  * not expected any more. May return early. */
 void lock_sleep(_Atomic uint32_t *word, uint32_t expected, uint64_t duration_ns);

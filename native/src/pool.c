@@ -71,11 +71,7 @@ allocate(struct pool *pool, int fd, uint64_t offset_bytes, uint64_t size_bytes)
     do
         result = fallocate(fd, 0, (off_t)offset_bytes, (off_t)size_bytes);
     while (result != 0 && errno == EINTR);
-    if (result == 0)
-        return PMC_OK;
-    store_relaxed(&pool->header->growth_refused_ms, clock_coarse_ms());
-    add_relaxed(&pool->header->growths_refused, 1);
-    return PMC_ENOSPACE;
+    return result == 0 ? PMC_OK : PMC_ENOSPACE;
 }
 
 enum pmc_status
@@ -105,6 +101,13 @@ pool_release_heap(struct pool *pool, uint64_t offset_bytes, uint64_t size_bytes)
     if (result != 0)
         store_relaxed(&pool->keeps_memory, true);
     return result == 0;
+}
+
+void
+pool_refuse_growth(struct pool *pool)
+{
+    store_relaxed(&pool->header->growth_refused_ms, clock_coarse_ms());
+    add_relaxed(&pool->header->growths_refused, 1);
 }
 
 bool

@@ -46,6 +46,7 @@ struct pool {
     _Atomic uint32_t place;
     _Atomic bool lost; /* a file was cut short under its mapping; see pool_guard.h */
     _Atomic bool keeps_memory; /* the file system takes nothing back */
+    _Atomic uint32_t patches;  /* see pool_guard.h */
     struct fork_page *fork_page;
     struct seat child; /* reserved, while a fork is under way */
     int heap_fd;
@@ -65,7 +66,7 @@ struct pool {
 /*
  * Find or make the files of options->path and map them. On PMC_OK the gate is
  * held: the caller puts the shards in order according to pool->origin and then
- * calls pool_publish() or pool_abandon(). options->shards must be set.
+ * calls pool_publish() or pool_abandon().
  */
 enum pmc_status pool_prepare(const struct pmc_options *options, struct pool **pool_out,
                              struct pmc_error *error_out);
@@ -100,11 +101,14 @@ pool_is_lost(const struct pool *pool)
 uint64_t pool_attached(struct pool *pool);
 
 /* Allocate bytes of the heap or the index file. Takes no lock. PMC_OK, or
- * PMC_ENOSPACE when the file system has no more (remembered for a second). */
+ * PMC_ENOSPACE when the file system has no more. */
 enum pmc_status pool_allocate_heap(struct pool *pool, uint64_t offset_bytes,
                                    uint64_t size_bytes);
 enum pmc_status pool_allocate_index(struct pool *pool, const void *from,
                                     uint64_t size_bytes);
+/* Growing failed, and it is no use to try again at once: for a second
+ * pool_growth_refused() says so. */
+void pool_refuse_growth(struct pool *pool);
 bool pool_growth_refused(const struct pool *pool);
 
 /* Give bytes of the heap back to the file system. False: it does not take them. */

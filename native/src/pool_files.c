@@ -406,7 +406,7 @@ files_first_difference(const struct pool_identity *identity,
 {
     if (identity->size_bytes != options->size_bytes)
         return "size";
-    if (identity->shards != options->shards)
+    if (options->shards != 0 && identity->shards != options->shards)
         return "shards";
     if (identity->lifetime != options->lifetime)
         return "lifetime";
@@ -492,7 +492,7 @@ files_create(struct pool *pool, const struct pmc_options *options,
 
     if (limit_bytes == PMC_SIZE_GROW)
         limit_bytes = file_system_bytes(pool);
-    if (limit_bytes / options->shards < PMC_POOL_MIN_BYTES)
+    if (limit_bytes / max_u64(options->shards, 1) < PMC_POOL_MIN_BYTES)
         return pool_fail(error_out, PMC_ENOSPACE, 0,
                          "the file system of %s is too small for a pool",
                          pool->heap_name);

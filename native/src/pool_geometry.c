@@ -14,6 +14,19 @@
 #define PLANNED_ENTRY_BLOCKS 3u
 #define PLANNED_BUCKET_ENTRIES 6u
 
+/* A shard is this large if the pool is, and there are at most so many. */
+#define SHARD_BYTES (UINT64_C(32) << 20)
+
+static uint32_t
+shards_for(uint64_t size_bytes)
+{
+    uint32_t shards = 1;
+
+    while (shards < SHARDS_MAX && size_bytes / (shards * 2) >= SHARD_BYTES)
+        shards *= 2;
+    return shards;
+}
+
 static uint32_t
 power_of_two_above(uint64_t value)
 {
@@ -35,8 +48,8 @@ pool_geometry(const struct pmc_options *options, uint64_t heap_limit_bytes,
     identity.layout_version = LAYOUT_VERSION;
     identity.abi = pool_abi();
     identity.size_bytes = options->size_bytes;
-    identity.shards = options->shards;
-    identity.shard_bytes = (heap_limit_bytes - HEAP_HEADER_BYTES) / options->shards /
+    identity.shards = options->shards ? options->shards : shards_for(heap_limit_bytes);
+    identity.shard_bytes = (heap_limit_bytes - HEAP_HEADER_BYTES) / identity.shards /
                            PAGE_BYTES * PAGE_BYTES;
     entries = identity.shard_bytes / BLOCK_BYTES / PLANNED_ENTRY_BLOCKS;
     identity.max_buckets = (uint32_t)(entries / PLANNED_BUCKET_ENTRIES) + 1;

@@ -10,6 +10,8 @@
 #define ATTACHMENTS_OFF PAGE_BYTES
 #define VERSIONS_OFF (ATTACHMENTS_OFF + ATTACHMENTS_MAX * sizeof(struct attachment))
 
+#define SHARDS_MAX 64u
+
 /* Fill in all of identity but pool_id, boot_id, index_in_dram and checksum. */
 void pool_geometry(const struct pmc_options *options, uint64_t heap_limit_bytes,
                    struct pool_identity *identity_out);

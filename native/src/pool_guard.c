@@ -5,12 +5,24 @@
 #include "pool_guard.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "clock.h"
+#include "lock.h"
+#include "pool_geometry.h"
+
+/* pool.patches: a page was replaced; below it, the number of handlers at work. */
+#define PATCHED 0x80000000u
+
+/* How long a fault may come again while this process holds the shard's lock. */
+#define PATCH_TRIES 500u
+#define PATCH_PAUSE_NS UINT64_C(1000000)
 
 /* What the handler knows of a pool. Ranges are made, used again, and never freed,
  * so that the handler can walk over them at any time. */
@@ -48,6 +60,95 @@ lies_within(uintptr_t address, const void *start, size_t size)
     return address - (uintptr_t)start < size;
 }
 
+static bool
+is_cut_short(int fd, size_t size)
+{
+    struct stat about;
+
+    return fstat(fd, &about) == 0 && (uint64_t)about.st_size < size;
+}
+
+/* ---- pages without memory -------------------------------------------- */
+
+/* Does a thread of this process hold the lock of the shard that has this byte of
+ * the heap? What is in no shard, nobody writes. */
+static bool
+is_locked_by_us(struct pool *pool, size_t heap_off)
+{
+    const struct pool_identity *identity = &pool->header->identity;
+    uint64_t number =
+        (heap_off - HEAP_HEADER_BYTES) / max_u64(identity->shard_bytes, 1);
+    uint32_t owner = atomic_load(&pool->owner);
+
+    return heap_off >= HEAP_HEADER_BYTES && number < identity->shards && owner != 0 &&
+           lock_is_held_by(&pool_shard_header(pool, (uint32_t)number)->lock, owner);
+}
+
+enum patch { PATCH_DONE, PATCH_LATER, PATCH_FAILED };
+
+static enum patch
+patch_page(struct pool *pool, size_t heap_off)
+{
+    enum patch result = PATCH_DONE;
+
+    atomic_fetch_add(&pool->patches, 1);
+    if (fallocate(pool->heap_fd, 0, (off_t)heap_off, PAGE_BYTES) == 0)
+        ; /* it has memory now, whoever it is that needs it */
+    else if (is_locked_by_us(pool, heap_off))
+        result = PATCH_LATER;
+    else if (replace_mapping(pool->heap + heap_off, PAGE_BYTES))
+        atomic_fetch_or(&pool->patches, PATCHED);
+    else
+        result = PATCH_FAILED;
+    atomic_fetch_sub(&pool->patches, 1);
+    return result;
+}
+
+/* A writer of ours is at work in that shard: leave it the time to end. If it is this
+ * very thread, somebody wrote over what is away. */
+static bool
+answer_missing_page(struct pool *pool, size_t heap_off)
+{
+    for (unsigned try = 0; try < PATCH_TRIES; try++) {
+        enum patch result = patch_page(pool, heap_off / PAGE_BYTES * PAGE_BYTES);
+
+        if (result != PATCH_LATER)
+            return result == PATCH_DONE;
+        clock_sleep_ns(PATCH_PAUSE_NS);
+    }
+    return false;
+}
+
+void
+guard_mend_slowly(struct pool *pool)
+{
+    uint32_t patches;
+
+    while (((patches = atomic_load(&pool->patches)) & ~PATCHED) != 0)
+        cpu_relax();
+    if (!(patches & PATCHED) || pool_is_lost(pool))
+        return;
+    /* Before, so that a page replaced meanwhile is not forgotten. */
+    atomic_fetch_and(&pool->patches, ~PATCHED);
+    if (mmap(pool->heap, pool->heap_bytes, PROT_READ | PROT_WRITE,
+             MAP_SHARED | MAP_NORESERVE | MAP_FIXED, pool->heap_fd, 0) == MAP_FAILED)
+        guard_give_up(pool);
+}
+
+/* ---- the handler ----------------------------------------------------- */
+
+/* A fault inside of a pool. */
+static bool
+answer_fault_of(struct pool *pool, uintptr_t at)
+{
+    if (lies_within(at, pool->heap, pool->heap_bytes) &&
+        !is_cut_short(pool->index_fd, pool->index_bytes) &&
+        !is_cut_short(pool->heap_fd, pool->heap_bytes) &&
+        answer_missing_page(pool, at - (uintptr_t)pool->heap))
+        return true;
+    return guard_give_up(pool);
+}
+
 /* Another thread may have replaced the mapping since the fault. */
 static bool
 answer_fault(const void *address)
@@ -60,17 +161,9 @@ answer_fault(const void *address)
 
         if (pool && (lies_within(at, pool->header, pool->index_bytes) ||
                      lies_within(at, pool->heap, pool->heap_bytes)))
-            return guard_give_up(pool);
+            return answer_fault_of(pool, at);
     }
     return false;
-}
-
-static bool
-is_cut_short(int fd, size_t size)
-{
-    struct stat about;
-
-    return fstat(fd, &about) == 0 && (uint64_t)about.st_size < size;
 }
 
 /* A handler that was installed after ours, such as Python's faulthandler, has

@@ -180,6 +180,10 @@ uint32_t shard_victim_locked(struct shard *shard);
  * dying in it is no worse than dying before. */
 void shard_recover_locked(struct shard *shard);
 
+/* Do the numbers in the header fit the shard and each other, and was nothing begun
+ * and not ended? */
+bool shard_is_settled(const struct shard *shard);
+
 /* ---- shard_keys.c ---- */
 
 /* The keys with this prefix of bucket number *bucket of the geometry that had

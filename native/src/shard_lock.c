@@ -7,6 +7,7 @@
 #include "lock.h"
 #include "pool.h"
 #include "pool_geometry.h"
+#include "pool_guard.h"
 #include "queue.h"
 #include "shard.h"
 
@@ -26,8 +27,10 @@ shard_lock(struct shard *shard, bool nowait)
         return PMC_ECLOSED;
     switch (lock_take(&shard->header->lock, owner, &wait)) {
     case LOCK_TAKEN:
+        guard_mend(pool);
         break;
     case LOCK_INHERITED:
+        guard_mend(pool);
         shard_recover_locked(shard);
         break;
     case LOCK_BUSY:
@@ -83,28 +86,32 @@ shard_format(struct shard *shard, bool preallocated)
 }
 
 static void
-mark_unverified(struct shard *shard, struct bucket *bucket)
+mark_unverified(struct shard *shard, uint32_t from, uint32_t count)
 {
-    (void)shard;
-    for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
-        store_relaxed(&bucket->state[way],
-                      (uint8_t)(load_relaxed(&bucket->state[way]) | STATE_UNVERIFIED));
+    for (uint32_t number = from; number < from + count; number++) {
+        struct bucket *bucket = &shard->buckets[number];
+
+        for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
+            store_relaxed(
+                &bucket->state[way],
+                (uint8_t)(load_relaxed(&bucket->state[way]) | STATE_UNVERIFIED));
+    }
 }
 
+/* Everything is as the last holder of a free lock left it, which is in order; so there
+ * is nothing to rebuild. An owner that died, and numbers that cannot be, are another
+ * matter. All other bytes that lay in a file are looked at where they are used, as
+ * they always are, and values are checked before they are served. */
 void
 shard_adopt(struct shard *shard)
 {
     struct shard_header *header = shard->header;
-    uint64_t recoveries = load_relaxed(&header->recoveries);
-    uint32_t count;
 
-    /* The bytes of an index that lay in a file are input, like any other. */
-    store_relaxed(&header->lock, 0);
-    shard_recover_locked(shard);
-    store_relaxed(&header->recoveries, recoveries);
-    count = load_relaxed(&header->bucket_count);
-    for (uint32_t number = 0; number < count; number++)
-        mark_unverified(shard, &shard->buckets[number]);
-    for (uint32_t number = 0; number < header->overflow_used; number++)
-        mark_unverified(shard, &shard->buckets[shard->max_buckets + number]);
+    store_relaxed(&header->giving_owner, 0);
+    if (load_relaxed(&header->lock) != 0 || !shard_is_settled(shard)) {
+        store_relaxed(&header->lock, 0);
+        shard_recover_locked(shard);
+    }
+    mark_unverified(shard, 0, load_relaxed(&header->bucket_count));
+    mark_unverified(shard, shard->max_buckets, header->overflow_used);
 }

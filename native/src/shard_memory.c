@@ -51,16 +51,17 @@ shard_heap_offset(const struct shard *shard)
     return (uint64_t)(shard->heap - shard->pool->heap);
 }
 
-/* The next part: as much again, at most a sixteenth of the shard, or what one
- * entry needs. */
+/* Where the next part ends that is to be of so many bytes: at most a sixteenth of the
+ * shard, and at least what one entry needs. */
 static uint32_t
-next_limit(const struct shard *shard, uint32_t limit, uint64_t wanted_blocks)
+next_part(const struct shard *shard, uint32_t limit, uint64_t bytes,
+          uint64_t wanted_blocks)
 {
-    uint64_t most = (uint64_t)shard->max_blocks * BLOCK_BYTES / HEAP_PARTS;
-    uint64_t bytes =
-        min_u64((uint64_t)limit * BLOCK_BYTES, min_u64(most, HEAP_PART_MAX_BYTES));
+    uint64_t most = min_u64((uint64_t)shard->max_blocks * BLOCK_BYTES / HEAP_PARTS,
+                            HEAP_PART_MAX_BYTES);
     uint64_t blocks =
-        max_u64(max_u64(bytes, HEAP_PART_MIN_BYTES) / BLOCK_BYTES, wanted_blocks);
+        max_u64(max_u64(min_u64(bytes, most), HEAP_PART_MIN_BYTES) / BLOCK_BYTES,
+                wanted_blocks);
 
     blocks = round_up(limit + blocks, PAGE_BYTES / BLOCK_BYTES);
     return (uint32_t)min_u64(blocks, shard->max_blocks);
@@ -69,7 +70,7 @@ next_limit(const struct shard *shard, uint32_t limit, uint64_t wanted_blocks)
 uint32_t
 shard_first_blocks(const struct shard *shard)
 {
-    return next_limit(shard, 0, 1);
+    return next_part(shard, 0, HEAP_PART_MIN_BYTES, 1);
 }
 
 enum pmc_status
@@ -85,16 +86,34 @@ shard_allocate_heap(struct shard *shard, uint32_t old, uint32_t new)
                               (uint64_t)(new - old) * BLOCK_BYTES);
 }
 
+/* As much as the next part is to be, or half of it, and so on: the last bytes of a
+ * file system are of use too. Sets *new_out. */
+static enum pmc_status
+allocate_part(struct shard *shard, uint32_t old, uint64_t wanted_blocks,
+              uint32_t *new_out)
+{
+    uint32_t least = next_part(shard, old, HEAP_PART_MIN_BYTES, wanted_blocks);
+    uint64_t bytes = max_u64((uint64_t)old * BLOCK_BYTES, HEAP_PART_MIN_BYTES);
+    uint32_t new;
+    enum pmc_status status;
+
+    do {
+        new = next_part(shard, old, bytes, wanted_blocks);
+        status = new > old ? shard_allocate_heap(shard, old, new) : PMC_ENOSPACE;
+        bytes = (uint64_t)(new - old) * BLOCK_BYTES / 2;
+    } while (status == PMC_ENOSPACE && new > least);
+    *new_out = new;
+    return status;
+}
+
 static enum pmc_status
 grow_at_the_end(struct shard *shard, uint64_t wanted_blocks)
 {
-    uint32_t old = load_acquire(&shard->header->limit_blocks);
-    uint32_t new = next_limit(shard, old, wanted_blocks);
-    enum pmc_status status;
+    uint32_t old = (uint32_t)min_u64(load_acquire(&shard->header->limit_blocks),
+                                     shard->max_blocks);
+    uint32_t new;
+    enum pmc_status status = allocate_part(shard, old, wanted_blocks, &new);
 
-    if (new <= old)
-        return PMC_ENOSPACE;
-    status = shard_allocate_heap(shard, old, new);
     if (status != PMC_OK)
         return status;
     STEP("grow.allocated");
@@ -224,7 +243,11 @@ shard_grow_heap(struct shard *shard, uint64_t wanted_blocks)
 {
     enum pmc_status status = refill(shard, wanted_blocks);
 
-    return status == PMC_MISS ? grow_at_the_end(shard, wanted_blocks) : status;
+    if (status == PMC_MISS)
+        status = grow_at_the_end(shard, wanted_blocks);
+    if (status == PMC_ENOSPACE)
+        pool_refuse_growth(shard->pool);
+    return status;
 }
 
 /* ---- giving back ----------------------------------------------------- */
@@ -407,5 +430,7 @@ shard_grow_index(struct shard *shard)
         status = grow_overflow(shard);
     if (status == PMC_OK && wants & INDEX_WANTS_GHOSTS)
         status = grow_ghosts(shard, sets);
+    if (status == PMC_ENOSPACE)
+        pool_refuse_growth(shard->pool);
     return status;
 }

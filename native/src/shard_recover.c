@@ -96,11 +96,40 @@ drop_slot(struct shard *shard, uint32_t primary, uint32_t slot)
 /* ---- steps ----------------------------------------------------------- */
 
 /* Numbers that could not be true would send everything else astray. */
+static bool
+geometry_is_possible(const struct shard *shard)
+{
+    const struct shard_header *header = shard->header;
+    uint32_t count = load_relaxed(&header->bucket_count);
+    uint32_t overflow_limit = load_relaxed(&header->overflow_limit);
+
+    return header->bucket_limit <= shard->max_buckets && count != 0 &&
+           count <= header->bucket_limit && overflow_limit <= shard->max_overflow &&
+           header->overflow_used <= overflow_limit &&
+           load_relaxed(&header->limit_blocks) <= shard->max_blocks &&
+           header->ghost_sets <= shard->ghost_sets &&
+           (header->ghost_sets & (header->ghost_sets - 1)) == 0;
+}
+
+bool
+shard_is_settled(const struct shard *shard)
+{
+    const struct shard_header *header = shard->header;
+
+    return geometry_is_possible(shard) &&
+           load_relaxed(&header->intent_kind) == INTENT_NONE &&
+           load_relaxed(&header->used_blocks) + header->free_blocks +
+                   load_relaxed(&header->away_blocks) ==
+               load_relaxed(&header->limit_blocks);
+}
+
 static void
 mend_geometry(struct shard *shard)
 {
     struct shard_header *header = shard->header;
 
+    if (geometry_is_possible(shard))
+        return;
     if (header->bucket_limit > shard->max_buckets || header->bucket_limit == 0)
         header->bucket_limit = shard->max_buckets;
     if (load_relaxed(&header->bucket_count) == 0 ||

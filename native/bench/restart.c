@@ -1,0 +1,214 @@
+/*
+ * How long does it take to open a pool that earlier processes left full?
+ *
+ *   restart POOL_MIB VALUE_BYTES ROUNDS DIRECTORY
+ *
+ * A pool that is kept is filled until it evicts, by a child. In half of the rounds
+ * the child then closes it, in the others it is killed while it puts. After each the
+ * time of pmc_open() is taken; and then every key is got once, whose time and number
+ * say what the first look at each value costs and that none was lost. The second
+ * look, when all are verified, stands beside it.
+ *
+ * Prints one line of JSON.
+ */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "pmemcache.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define VALUE_MAX_BYTES 65536u
+#define ROUNDS_MAX 100u
+
+struct round {
+    double open_ms;
+    double first_look_ns; /* a key */
+    double second_look_ns;
+    uint64_t entries;
+    uint64_t lost; /* of the entries, those that were not found */
+};
+
+struct run {
+    struct pmc_options options;
+    size_t value_bytes;
+    uint64_t keys; /* as many as were put */
+};
+
+static void
+die(const char *why)
+{
+    fprintf(stderr, "restart: %s\n", why);
+    exit(1);
+}
+
+static double
+now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+}
+
+static struct pmc_cache *
+open_pool(const struct run *run)
+{
+    struct pmc_cache *cache;
+    struct pmc_error error;
+
+    if (pmc_open(&run->options, &cache, &error) != PMC_OK)
+        die(error.message);
+    return cache;
+}
+
+static void
+put_keys(struct pmc_cache *cache, const struct run *run, uint64_t from, uint64_t to)
+{
+    static uint8_t value[VALUE_MAX_BYTES];
+
+    for (uint64_t key = from; key < to; key++) {
+        memcpy(value, &key, sizeof key);
+        pmc_put(cache, &key, sizeof key, value, run->value_bytes, NULL);
+    }
+}
+
+/* In a child, which closes the pool, or is killed at work. */
+static void
+use_and_leave(const struct run *run, bool fill, bool killed)
+{
+    int ready[2];
+    char byte;
+    pid_t child;
+
+    if (pipe(ready) != 0)
+        die("no pipe");
+    child = fork();
+    if (child == 0) {
+        struct pmc_cache *cache = open_pool(run);
+
+        if (fill)
+            put_keys(cache, run, 0, run->keys);
+        if (write(ready[1], "", 1) != 1)
+            die("nobody listens");
+        for (uint64_t turn = 0; killed; turn++)
+            put_keys(cache, run, turn % run->keys, turn % run->keys + 1);
+        pmc_close(cache);
+        _exit(0);
+    }
+    if (child < 0 || read(ready[0], &byte, 1) != 1)
+        die("the child failed");
+    if (killed) {
+        usleep(20000);
+        kill(child, SIGKILL);
+    }
+    waitpid(child, NULL, 0);
+    close(ready[0]);
+    close(ready[1]);
+}
+
+/* Time of one get, in ns, over all keys. */
+static double
+look_at_all(struct pmc_cache *cache, const struct run *run, uint64_t *found_out)
+{
+    static uint8_t value[VALUE_MAX_BYTES];
+    double began = now_ns();
+
+    *found_out = 0;
+    for (uint64_t key = 0; key < run->keys; key++) {
+        if (pmc_get(cache, &key, sizeof key, value, sizeof value, 0, NULL) != PMC_OK)
+            continue;
+        (*found_out)++;
+        if (memcmp(value, &key, sizeof key) != 0)
+            die("a wrong value");
+    }
+    return (now_ns() - began) / (double)run->keys;
+}
+
+static struct round
+measure_round(const struct run *run, bool first, bool killed)
+{
+    struct round round;
+    struct pmc_stats stats;
+    struct pmc_cache *cache;
+    uint64_t found;
+    double began;
+
+    use_and_leave(run, first, killed);
+    began = now_ns();
+    cache = open_pool(run);
+    round.open_ms = (now_ns() - began) / 1e6;
+    pmc_stats(cache, &stats);
+    round.entries = stats.entries;
+    round.first_look_ns = look_at_all(cache, run, &found);
+    round.lost = stats.entries - found;
+    round.second_look_ns = look_at_all(cache, run, &found);
+    pmc_close(cache);
+    return round;
+}
+
+static int
+compare_opens(const void *a, const void *b)
+{
+    const struct round *left = a;
+    const struct round *right = b;
+
+    return (left->open_ms > right->open_ms) - (left->open_ms < right->open_ms);
+}
+
+static void
+print_rounds(const char *name, struct round *rounds, uint32_t count)
+{
+    uint64_t lost = 0;
+    const struct round *median;
+
+    for (uint32_t i = 0; i < count; i++)
+        lost += rounds[i].lost;
+    qsort(rounds, count, sizeof *rounds, compare_opens);
+    median = &rounds[count / 2];
+    printf(", \"%s\": {\"open_ms_median\": %.2f, \"open_ms_worst\": %.2f"
+           ", \"first_look_ns\": %.0f, \"second_look_ns\": %.0f"
+           ", \"entries\": %" PRIu64 ", \"lost\": %" PRIu64 "}",
+           name, median->open_ms, rounds[count - 1].open_ms, median->first_look_ns,
+           median->second_look_ns, median->entries, lost);
+}
+
+int
+main(int argc, char **argv)
+{
+    static struct round rounds[2][ROUNDS_MAX];
+    struct run run;
+    char path[4096];
+    uint64_t pool_bytes;
+    uint32_t count;
+
+    if (argc != 5)
+        die("usage: restart POOL_MIB VALUE_BYTES ROUNDS DIRECTORY");
+    pool_bytes = strtoull(argv[1], NULL, 10) * MIB;
+    run.value_bytes = strtoull(argv[2], NULL, 10);
+    count = (uint32_t)strtoul(argv[3], NULL, 10);
+    if (run.value_bytes < sizeof run.keys || run.value_bytes > VALUE_MAX_BYTES ||
+        count == 0 || count > ROUNDS_MAX)
+        die("values of 8 to 65536 bytes, 1 to 100 rounds");
+    snprintf(path, sizeof path, "%s/restart-%ld.pool", argv[4], (long)getpid());
+    pmc_options_default(&run.options);
+    run.options.path = path;
+    run.options.size_bytes = pool_bytes;
+    run.options.lifetime = PMC_RESTART;
+    run.keys = pool_bytes / run.value_bytes;
+    for (uint32_t i = 0; i < 2 * count; i++)
+        rounds[i % 2][i / 2] = measure_round(&run, i == 0, i % 2 != 0);
+    printf("{\"pool_bytes\": %" PRIu64 ", \"value_bytes\": %zu", pool_bytes,
+           run.value_bytes);
+    print_rounds("closed", rounds[0], count);
+    print_rounds("killed", rounds[1], count);
+    printf("}\n");
+    run.options.lifetime = PMC_VOLATILE; /* whoever leaves such a pool removes it */
+    pmc_close(open_pool(&run));
+    return 0;
+}
