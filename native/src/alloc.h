@@ -78,8 +78,8 @@ bool alloc_find_free_spans(const struct shard *shard, uint32_t age_ticks, uint32
 /* Take those spans out of their hole: they are away, and nobody's, from now on. */
 enum pmc_status alloc_give_locked(struct shard *shard, const struct alloc_spans *spans);
 
-/* The first run of spans that are away, at or after from: the whole of one gone
- * extent. False: none is. */
+/* The first run of spans that are away, from 0 or from the end of another run on: the
+ * whole of one gone extent. False: none is. */
 bool alloc_find_away_spans(const struct shard *shard, uint32_t from,
                            struct alloc_spans *spans_out);
 

@@ -39,7 +39,7 @@ void shard_adopt(struct shard *shard);
 
 /* Allocate memory without the lock, then take it in under the lock: another
  * part of the heap, enough for an entry of this many blocks, or what the index
- * wants. */
+ * wants. PMC_ENOSPACE: the file system has none. PMC_MISS: there is none to be had. */
 enum pmc_status shard_grow_heap(struct shard *shard, uint64_t wanted_blocks);
 enum pmc_status shard_grow_index(struct shard *shard);
 

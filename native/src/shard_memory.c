@@ -51,14 +51,22 @@ shard_heap_offset(const struct shard *shard)
     return (uint64_t)(shard->heap - shard->pool->heap);
 }
 
+static bool
+is_conservative(const struct shard *shard)
+{
+    return shard->pool->header->identity.memory == PMC_MEMORY_CONSERVATIVE;
+}
+
 /* Where the next part ends that is to be of so many bytes: at most a sixteenth of the
- * shard, and at least what one entry needs. */
+ * shard, and at least what one entry needs. A conservative pool takes no more than it
+ * would keep. */
 static uint32_t
 next_part(const struct shard *shard, uint32_t limit, uint64_t bytes,
           uint64_t wanted_blocks)
 {
-    uint64_t most = min_u64((uint64_t)shard->max_blocks * BLOCK_BYTES / HEAP_PARTS,
-                            HEAP_PART_MAX_BYTES);
+    uint32_t whole = is_conservative(shard) ? limit : shard->max_blocks;
+    uint64_t most =
+        min_u64((uint64_t)whole * BLOCK_BYTES / HEAP_PARTS, HEAP_PART_MAX_BYTES);
     uint64_t blocks =
         max_u64(max_u64(min_u64(bytes, most), HEAP_PART_MIN_BYTES) / BLOCK_BYTES,
                 wanted_blocks);
@@ -87,7 +95,8 @@ shard_allocate_heap(struct shard *shard, uint32_t old, uint32_t new)
 }
 
 /* As much as the next part is to be, or half of it, and so on: the last bytes of a
- * file system are of use too. Sets *new_out. */
+ * file system are of use too. Sets *new_out. PMC_MISS: the heap is as large as it
+ * may be. */
 static enum pmc_status
 allocate_part(struct shard *shard, uint32_t old, uint64_t wanted_blocks,
               uint32_t *new_out)
@@ -97,9 +106,11 @@ allocate_part(struct shard *shard, uint32_t old, uint64_t wanted_blocks,
     uint32_t new;
     enum pmc_status status;
 
+    if (old == shard->max_blocks)
+        return PMC_MISS;
     do {
         new = next_part(shard, old, bytes, wanted_blocks);
-        status = new > old ? shard_allocate_heap(shard, old, new) : PMC_ENOSPACE;
+        status = shard_allocate_heap(shard, old, new);
         bytes = (uint64_t)(new - old) * BLOCK_BYTES / 2;
     } while (status == PMC_ENOSPACE && new > least);
     *new_out = new;
@@ -187,10 +198,11 @@ shorten_refill(const struct shard *shard, uint64_t wanted_blocks,
                struct alloc_spans *spans)
 {
     uint64_t wanted = wanted_blocks / SPAN_BLOCKS + 1;
-    uint64_t heap = shard_limit(shard) / SPAN_BLOCKS / HEAP_PARTS;
+    uint64_t heap = shard_limit(shard) - load_relaxed(&shard->header->away_blocks);
+    uint64_t least = is_conservative(shard) ? 1 : REFILL_SPANS;
+    uint64_t part = max_u64(heap / HEAP_PARTS / SPAN_BLOCKS, least);
 
-    spans->to = (uint32_t)min_u64(
-        spans->to, spans->from + max_u64(max_u64(wanted, heap), REFILL_SPANS));
+    spans->to = (uint32_t)min_u64(spans->to, spans->from + max_u64(wanted, part));
 }
 
 static bool
@@ -280,7 +292,7 @@ choose_giving(struct shard *shard, uint64_t now_ms, struct alloc_spans *spans_ou
     struct shard_header *header = shard->header;
     const struct pool_identity *identity = &shard->pool->header->identity;
     uint32_t spare = spare_spans(shard, now_ms);
-    uint32_t age = identity->memory == PMC_MEMORY_CONSERVATIVE ? 0 : DEFAULT_AGE_TICKS;
+    uint32_t age = is_conservative(shard) ? 0 : DEFAULT_AGE_TICKS;
 
     if (LIKELY(spare == 0) || identity->preallocated ||
         load_relaxed(&shard->pool->keeps_memory))

@@ -3,11 +3,13 @@
  */
 #include "alloc.h"
 
+#include <sys/mman.h>
+
 #include "bare_shard.h"
 #include "check.h"
 #include "support.h"
 
-#define BLOCKS 4096u
+#define BLOCKS (16u * SPAN_BLOCKS)
 #define EXTENTS_MAX 512u
 
 struct extent {
@@ -21,6 +23,8 @@ struct model {
     struct extent extents[EXTENTS_MAX];
     uint32_t count;
     uint32_t limit;
+    uint32_t gives;
+    uint32_t fills;
 };
 
 static void
@@ -92,6 +96,21 @@ is_in_bin(const struct shard *shard, uint32_t offset)
     return seen == 1;
 }
 
+/* All spans of a run that are away, and the block before them; and no more than that. */
+static void
+check_gone(const struct shard *shard, uint32_t at, uint32_t blocks)
+{
+    uint32_t from = (at + 1) / SPAN_BLOCKS;
+    uint32_t to = (at + blocks) / SPAN_BLOCKS;
+
+    CHECK_EQ((at + 1) % SPAN_BLOCKS, 0);
+    CHECK_EQ((at + blocks) % SPAN_BLOCKS, 0);
+    for (uint32_t span = from; span < to; span++)
+        CHECK_EQ(shard->spans[span], SPAN_AWAY);
+    CHECK(shard->spans[from - 1] != SPAN_AWAY);
+    CHECK(shard->spans[to] != SPAN_AWAY);
+}
+
 /* The heap is tiled as the model says, with every hole as large as it can be. */
 static void
 model_compare(const struct model *model)
@@ -99,6 +118,7 @@ model_compare(const struct model *model)
     const struct shard *shard = &model->shard;
     uint32_t before = 0;
     uint64_t free_blocks = 0;
+    uint64_t away_blocks = 0;
     unsigned holes = 0;
     unsigned listed = 0;
 
@@ -111,8 +131,11 @@ model_compare(const struct model *model)
         for (uint32_t block = at; block < at + blocks; block++)
             CHECK_EQ(model->taken[block], entry);
         CHECK_EQ(hole_at(shard, at)->before_blocks, before);
-        if (!entry) {
-            CHECK(at == 0 || model->taken[at - 1]); /* neighbours are merged */
+        if (extent_is_gone(shard, at)) {
+            check_gone(shard, at, blocks);
+            away_blocks += blocks;
+        } else if (!entry) {
+            CHECK(at == 0 || !extent_is_hole(shard, at - before)); /* are merged */
             CHECK(is_in_bin(shard, at));
             free_blocks += blocks;
             holes++;
@@ -121,6 +144,7 @@ model_compare(const struct model *model)
         at += blocks;
     }
     CHECK_EQ(shard->header->free_blocks, free_blocks);
+    CHECK_EQ(load_relaxed(&shard->header->away_blocks), away_blocks);
     CHECK_EQ(shard->header->last_offset, model->limit - before);
     for (uint32_t bin = 0; bin < BIN_COUNT; bin++)
         for (uint32_t at = shard->header->bin_head[bin];
@@ -151,15 +175,74 @@ model_rebuild(struct model *model)
     alloc_rebuild_end(&rebuild);
 }
 
+/* Whoever touches what is away dies of it. */
+static void
+protect_spans(const struct shard *shard, const struct alloc_spans *spans, int how)
+{
+    CHECK_EQ(mprotect(shard->heap + (size_t)spans->from * SPAN_BYTES,
+                      (size_t)(spans->to - spans->from) * SPAN_BYTES, how),
+             0);
+}
+
+static bool
+model_give(struct model *model, uint32_t most)
+{
+    struct alloc_spans spans;
+
+    if (!alloc_find_free_spans(&model->shard, 0, most, &spans))
+        return false;
+    CHECK(spans.to - spans.from <= most);
+    CHECK_EQ(alloc_give_locked(&model->shard, &spans), PMC_OK);
+    protect_spans(&model->shard, &spans, PROT_NONE);
+    model->gives++;
+    return true;
+}
+
+/* The front of a run: of the first, or of one after so many others. */
+static bool
+model_fill(struct model *model, uint32_t others, uint32_t most)
+{
+    struct alloc_spans spans;
+
+    if (!alloc_find_away_spans(&model->shard, 0, &spans))
+        return false;
+    while (others-- > 0)
+        if (!alloc_find_away_spans(&model->shard, spans.to, &spans))
+            return false;
+    spans.to = (uint32_t)min_u64(spans.to, spans.from + most);
+    protect_spans(&model->shard, &spans, PROT_READ | PROT_WRITE);
+    CHECK_EQ(alloc_fill_locked(&model->shard, &spans), PMC_OK);
+    model->fills++;
+    return true;
+}
+
+static void
+model_end(struct model *model)
+{
+    while (model_fill(model, 0, BLOCKS))
+        ;
+    bare_shard_free(&model->shard);
+}
+
+static uint32_t
+some_blocks(struct random *random)
+{
+    static const uint32_t sizes[] = {20, 20, 20, 400, 400, 5000};
+
+    return 2 + random_below(random, sizes[random_below(random, 6)]);
+}
+
 static void
 model_step(struct model *model, struct random *random)
 {
     uint32_t choice = random_below(random, 100);
 
     if (choice < 50 && model->count < EXTENTS_MAX) {
-        uint32_t blocks = 2 + random_below(random, random_below(random, 8) ? 20 : 400);
-
-        model_take(model, blocks);
+        model_take(model, some_blocks(random));
+    } else if (choice == 50) {
+        model_give(model, 1 + random_below(random, 6));
+    } else if (choice == 51) {
+        model_fill(model, random_below(random, 3), 1 + random_below(random, 4));
     } else if (choice < 97 && model->count > 0) {
         model_free(model, random_below(random, model->count));
     } else if (choice == 98) {
@@ -178,17 +261,72 @@ test_random_operations_agree_with_a_plain_model(void)
 
     for (int round = 0; round < ROUNDS_OF(20); round++) {
         model_start(&model, 300);
-        for (int step = 0; step < 3000; step++) {
+        for (int step = 0; step < 6000; step++) {
             model_step(&model, &random);
             if (step % 50 == 0)
                 model_compare(&model);
         }
+        CHECK(model.gives > 3 && model.fills > 3);
         while (model.count)
             model_free(&model, model.count - 1);
         model_compare(&model);
+        while (model_fill(&model, 0, BLOCKS))
+            ;
         CHECK_EQ(hole_at(&model.shard, 0)->size, model.limit); /* one hole again */
-        bare_shard_free(&model.shard);
+        model_end(&model);
     }
+}
+
+/* All but the first span of an empty heap can be away, in parts of any size. */
+static void
+test_an_empty_heap_can_be_given_back_but_for_a_span(void)
+{
+    for (uint32_t most = 1; most < 16; most++) {
+        static struct model model;
+
+        model_start(&model, BLOCKS);
+        while (model_give(&model, most))
+            model_compare(&model);
+        CHECK_EQ(load_relaxed(&model.shard.header->away_blocks), 15 * SPAN_BLOCKS + 1);
+        CHECK_EQ(alloc_widest_stretch(&model.shard), SPAN_BLOCKS - 1);
+        model_rebuild(&model);
+        model_compare(&model);
+        CHECK(model_fill(&model, 0, most));
+        model_compare(&model);
+        CHECK_EQ(alloc_widest_stretch(&model.shard),
+                 (1 + most) * SPAN_BLOCKS - (most < 15));
+        model_end(&model);
+    }
+}
+
+/* A span's age is that of what was freed last in it. */
+static void
+test_spans_are_as_old_as_their_youngest_part(void)
+{
+    static struct model model;
+    struct alloc_spans spans;
+
+    model_start(&model, BLOCKS);
+    CHECK(model_take(&model, 5 * SPAN_BLOCKS));
+    CHECK(model_take(&model, 100));
+    CHECK(model_take(&model, 5 * SPAN_BLOCKS));
+    CHECK(model_take(&model, BLOCKS - 10 * SPAN_BLOCKS - 100));
+    alloc_note_tick_locked(&model.shard, SPAN_TICKS - 5);
+    model_free(&model, 0);
+    model_free(&model, 1); /* the extent of 5 spans after the small one */
+    alloc_note_tick_locked(&model.shard, 10); /* 15 ticks later: they wrap around */
+    CHECK(!alloc_find_free_spans(&model.shard, 16, 99, &spans));
+    CHECK(alloc_find_free_spans(&model.shard, 15, 99, &spans));
+    while (model.count > 1)
+        model_free(&model, model.count - 1);
+    CHECK(alloc_find_free_spans(&model.shard, 15, 99, &spans));
+    CHECK(spans.to <= 5 || spans.from > 5); /* the one between is young */
+    alloc_note_tick_locked(&model.shard, 11);
+    CHECK(model_take(&model, 3 * SPAN_BLOCKS)); /* used: not old at all any more */
+    model_free(&model, model.count - 1);
+    CHECK(alloc_find_free_spans(&model.shard, 16, 99, &spans));
+    CHECK(spans.to - spans.from <= 5);
+    model_end(&model);
 }
 
 static void
@@ -339,6 +477,8 @@ int
 main(void)
 {
     RUN(test_random_operations_agree_with_a_plain_model);
+    RUN(test_an_empty_heap_can_be_given_back_but_for_a_span);
+    RUN(test_spans_are_as_old_as_their_youngest_part);
     RUN(test_a_hole_that_exists_is_found_whatever_its_bin_mates);
     RUN(test_bins_are_in_order_of_size);
     RUN(test_taking_outside_a_window_avoids_it);

@@ -1,0 +1,659 @@
+/*
+ * Memory that a pool takes from its file system, and gives back: seen in the blocks
+ * that the file has, with time moved by the clock's offset.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/mount.h>
+
+#include "alloc.h"
+#include "cache.h"
+#include "support.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define POOL_BYTES (16 * MIB)
+#define VALUE_BYTES 5000u
+#define KEYS (POOL_BYTES / VALUE_BYTES * 3 / 4)
+#define AGE_MS 10000
+/* What a shard of this size keeps when it is empty: the first span, and the last. */
+#define KEPT_BYTES (4 * SPAN_BYTES)
+#define ATTEMPTS 10000 /* of a loop that a bug would make endless */
+
+static struct pmc_options
+memory_options(enum pmc_memory memory)
+{
+    struct pmc_options options;
+
+    pmc_options_default(&options);
+    options.size_bytes = POOL_BYTES;
+    options.memory = (uint8_t)memory;
+    options.shards = 1;
+    return options;
+}
+
+static struct pmc_cache *
+open_policy(enum pmc_memory memory)
+{
+    struct pmc_options options = memory_options(memory);
+
+    return open_with(&options);
+}
+
+/* What the heap's file has of the file system. */
+static uint64_t
+heap_memory(struct pmc_cache *cache)
+{
+    struct stat about = {0};
+
+    CHECK_EQ(fstat(cache->pool->heap_fd, &about), 0);
+    return (uint64_t)about.st_blocks * 512;
+}
+
+static uint64_t
+given_back(struct pmc_cache *cache)
+{
+    struct pmc_stats stats;
+
+    pmc_stats(cache, &stats);
+    return stats.given_back_bytes;
+}
+
+static enum pmc_status
+put_sized(struct pmc_cache *cache, uint64_t key, size_t size, int64_t ttl_ms)
+{
+    static _Thread_local uint8_t value[2 * MIB];
+    struct pmc_put_options options = {.ttl_ms = ttl_ms};
+
+    fill_pattern(value, size, key + size);
+    return pmc_put(cache, &key, sizeof key, value, size, &options);
+}
+
+/* PMC_OK, PMC_MISS, or PMC_EDAMAGED for a value that was never put. */
+static enum pmc_status
+get_sized(struct pmc_cache *cache, uint64_t key)
+{
+    static _Thread_local uint8_t value[2 * MIB];
+    struct pmc_found found;
+    enum pmc_status status =
+        pmc_get(cache, &key, sizeof key, value, sizeof value, 0, &found);
+
+    if (status != PMC_OK)
+        return status;
+    return has_pattern(value, found.value_size, key + found.value_size) ? PMC_OK
+                                                                        : PMC_EDAMAGED;
+}
+
+static void
+put_keys(struct pmc_cache *cache, uint64_t from, uint64_t to, int64_t ttl_ms)
+{
+    for (uint64_t key = from; key < to; key++)
+        CHECK_EQ(put_sized(cache, key, VALUE_BYTES, ttl_ms), PMC_OK);
+}
+
+static void
+delete_keys(struct pmc_cache *cache, uint64_t from, uint64_t to)
+{
+    for (uint64_t key = from; key < to; key++)
+        CHECK_EQ(pmc_delete(cache, &key, sizeof key, 0), PMC_OK);
+}
+
+static void
+check_keys(struct pmc_cache *cache, uint64_t from, uint64_t to, enum pmc_status status)
+{
+    for (uint64_t key = from; key < to; key++)
+        CHECK_EQ(get_sized(cache, key), status);
+}
+
+/* Writes that change nothing. */
+static void
+write_often(struct pmc_cache *cache, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        CHECK_EQ(pmc_delete(cache, "none", 4, 0), PMC_MISS);
+}
+
+/* ---- policies -------------------------------------------------------- */
+
+static void
+test_conservative_pools_give_back_what_is_deleted_at_once(void)
+{
+    struct pmc_cache *cache = open_policy(PMC_MEMORY_CONSERVATIVE);
+    uint64_t full;
+
+    put_keys(cache, 0, KEYS, PMC_TTL_NONE);
+    full = heap_memory(cache);
+    CHECK(full > KEYS * VALUE_BYTES);
+    CHECK_EQ(given_back(cache), 0);
+    delete_keys(cache, KEYS / 4, KEYS * 3 / 4);
+    CHECK(heap_memory(cache) < full * 3 / 4);
+    check_keys(cache, 0, KEYS / 4, PMC_OK);
+    check_keys(cache, KEYS / 4, KEYS * 3 / 4, PMC_MISS);
+    check_keys(cache, KEYS * 3 / 4, KEYS, PMC_OK);
+    check_sound(cache);
+    delete_keys(cache, 0, KEYS / 4);
+    delete_keys(cache, KEYS * 3 / 4, KEYS);
+    CHECK(heap_memory(cache) < KEPT_BYTES);
+    CHECK(given_back(cache) > full - KEPT_BYTES);
+    check_sound(cache);
+    put_keys(cache, 0, KEYS, PMC_TTL_NONE);
+    check_keys(cache, 0, KEYS, PMC_OK);
+    CHECK(heap_memory(cache) > KEYS * VALUE_BYTES);
+    check_sound(cache);
+    pmc_close(cache);
+}
+
+static void
+test_default_pools_give_back_after_ten_seconds(void)
+{
+    struct pmc_cache *cache = open_policy(PMC_MEMORY_DEFAULT);
+    uint64_t full;
+
+    put_keys(cache, 0, KEYS, PMC_TTL_NONE);
+    full = heap_memory(cache);
+    delete_keys(cache, 0, KEYS);
+    write_often(cache, 100);
+    CHECK_EQ(heap_memory(cache), full);
+    pmc_advance_clock(cache, AGE_MS - 500);
+    write_often(cache, 100);
+    CHECK_EQ(heap_memory(cache), full);
+    pmc_advance_clock(cache, 1000);
+    write_often(cache, 1);
+    CHECK(heap_memory(cache) < full);
+    CHECK(heap_memory(cache) >= full - MIB); /* a write does not do much */
+    write_often(cache, 100);
+    CHECK(heap_memory(cache) < KEPT_BYTES);
+    put_keys(cache, 0, KEYS, PMC_TTL_NONE);
+    check_keys(cache, 0, KEYS, PMC_OK);
+    check_sound(cache);
+    pmc_close(cache);
+}
+
+static void
+test_memory_in_use_again_is_not_old(void)
+{
+    struct pmc_cache *cache = open_policy(PMC_MEMORY_DEFAULT);
+    uint64_t full;
+
+    put_keys(cache, 0, KEYS, PMC_TTL_NONE);
+    full = heap_memory(cache);
+    for (int turn = 0; turn < 5; turn++) {
+        delete_keys(cache, 0, KEYS);
+        pmc_advance_clock(cache, AGE_MS * 3 / 4);
+        put_keys(cache, 0, KEYS, PMC_TTL_NONE);
+    }
+    CHECK(given_back(cache) < 2 * MIB); /* what was never used */
+    CHECK(heap_memory(cache) > full - 2 * MIB);
+    pmc_close(cache);
+}
+
+static void
+test_clearing_gives_everything_back(void)
+{
+    struct pmc_cache *cache = open_policy(PMC_MEMORY_CONSERVATIVE);
+    uint64_t full;
+
+    put_keys(cache, 0, KEYS, PMC_TTL_NONE);
+    CHECK_EQ(pmc_clear(cache), PMC_OK);
+    CHECK(heap_memory(cache) < KEPT_BYTES);
+    check_sound(cache);
+    pmc_close(cache);
+    cache = open_policy(PMC_MEMORY_DEFAULT);
+    put_keys(cache, 0, KEYS, PMC_TTL_NONE);
+    full = heap_memory(cache);
+    CHECK_EQ(pmc_clear(cache), PMC_OK);
+    CHECK_EQ(heap_memory(cache), full);
+    pmc_advance_clock(cache, AGE_MS + 500);
+    CHECK_EQ(pmc_clear(cache), PMC_OK); /* what it empties now is young */
+    write_often(cache, 100);
+    CHECK(heap_memory(cache) < KEPT_BYTES);
+    check_sound(cache);
+    pmc_close(cache);
+}
+
+static void
+test_expiry_gives_back(void)
+{
+    struct pmc_cache *cache = open_policy(PMC_MEMORY_CONSERVATIVE);
+
+    put_keys(cache, 0, KEYS, 1000);
+    pmc_advance_clock(cache, 2000);
+    for (uint64_t key = KEYS; key < KEYS + 5000; key++)
+        CHECK_EQ(put_sized(cache, key % 7 + KEYS, 100, PMC_TTL_NONE), PMC_OK);
+    CHECK(heap_memory(cache) < 4 * MIB);
+    check_sound(cache);
+    pmc_close(cache);
+}
+
+static void
+test_preallocated_pools_give_nothing_back(void)
+{
+    struct pmc_options options = memory_options(PMC_MEMORY_CONSERVATIVE);
+    struct pmc_cache *cache;
+    uint64_t full;
+
+    options.preallocate = true;
+    cache = open_with(&options);
+    full = heap_memory(cache);
+    CHECK(full >= POOL_BYTES - MIB);
+    put_keys(cache, 0, KEYS, PMC_TTL_NONE);
+    CHECK_EQ(pmc_clear(cache), PMC_OK);
+    write_often(cache, 100);
+    CHECK_EQ(heap_memory(cache), full);
+    pmc_close(cache);
+}
+
+/* A pool that evicts for what comes wants its memory, whatever the sizes. */
+static void
+test_under_pressure_nothing_is_given_back(void)
+{
+    static const uint32_t sizes_most[] = {300, 3000, 65000, 400000};
+
+    for (size_t i = 0; i < sizeof sizes_most / sizeof *sizes_most; i++) {
+        struct random random = random_start("pressure");
+        struct pmc_cache *cache = open_policy(PMC_MEMORY_CONSERVATIVE);
+        uint64_t warm = POOL_BYTES * 3 / sizes_most[i];
+        uint64_t given;
+
+        for (uint64_t key = 0; key < warm; key++)
+            put_sized(cache, key, 1 + random_below(&random, sizes_most[i]),
+                      PMC_TTL_NONE);
+        given = given_back(cache);
+        for (uint64_t key = warm; key < 2 * warm; key++)
+            put_sized(cache, key, 1 + random_below(&random, sizes_most[i]),
+                      PMC_TTL_NONE);
+        CHECK_EQ(given_back(cache), given);
+        pmc_close(cache);
+    }
+}
+
+/* ---- what is away ---------------------------------------------------- */
+
+/* Contents against a model, through many turns of growing and shrinking. */
+static void
+test_whatever_is_given_back_and_taken_again_no_value_changes(void)
+{
+    enum { MODEL_KEYS = 300 };
+    struct random random = random_start("give and take");
+    struct pmc_options options = memory_options(PMC_MEMORY_CONSERVATIVE);
+    bool stored[MODEL_KEYS] = {false};
+    struct pmc_cache *cache;
+
+    options.eviction = PMC_EVICT_NONE;
+    cache = open_with(&options);
+    for (unsigned step = 0; step < ROUNDS_OF(20000u); step++) {
+        uint64_t key = random_below(&random, MODEL_KEYS);
+        bool shrinks = step / 2000 % 2 != 0;
+
+        if (random_below(&random, 100) < (shrinks ? 20u : 80u)) {
+            size_t size =
+                random_below(&random, random_below(&random, 4) ? 9000 : 90000);
+
+            if (put_sized(cache, key, size, PMC_TTL_NONE) == PMC_OK)
+                stored[key] = true;
+        } else {
+            CHECK_EQ(pmc_delete(cache, &key, sizeof key, 0),
+                     stored[key] ? PMC_OK : PMC_MISS);
+            stored[key] = false;
+        }
+        key = random_below(&random, MODEL_KEYS);
+        CHECK_EQ(get_sized(cache, key), stored[key] ? PMC_OK : PMC_MISS);
+        if (step % 1000 == 0)
+            check_sound(cache);
+        if (step % 3000 == 1) { /* what is away stays away */
+            uint64_t away = load_relaxed(&cache->shards[0].header->away_blocks);
+
+            CHECK_EQ(shard_lock(&cache->shards[0], false), PMC_OK);
+            shard_recover_locked(&cache->shards[0]);
+            shard_unlock(&cache->shards[0]);
+            CHECK_EQ(load_relaxed(&cache->shards[0].header->away_blocks), away);
+        }
+    }
+    CHECK(given_back(cache) > MIB);
+    check_sound(cache);
+    pmc_close(cache);
+}
+
+/* A value as large as the heap asks for everything that is away. */
+static void
+test_all_that_is_away_can_be_taken_again_at_once(void)
+{
+    struct pmc_cache *cache = open_policy(PMC_MEMORY_CONSERVATIVE);
+    struct pmc_geometry geometry;
+    static uint8_t value[POOL_BYTES];
+    struct pmc_found found;
+    size_t size;
+
+    pmc_geometry(cache, &geometry);
+    size = (size_t)geometry.value_max_bytes - 5;
+    for (int turn = 0; turn < 3; turn++) {
+        fill_pattern(value, size, (uint64_t)turn);
+        CHECK_EQ(pmc_put(cache, "whole", 5, value, size, NULL), PMC_OK);
+        memset(value, 0, size);
+        CHECK_EQ(pmc_get(cache, "whole", 5, value, size, 0, &found), PMC_OK);
+        CHECK(found.value_size == size && has_pattern(value, size, (uint64_t)turn));
+        CHECK_EQ(pmc_delete(cache, "whole", 5, 0), PMC_OK);
+        pmc_advance_clock(cache, 2000); /* it evicted for it */
+        write_often(cache, 40);
+        CHECK(heap_memory(cache) < KEPT_BYTES);
+        put_keys(cache, 0, 100, PMC_TTL_NONE);
+    }
+    check_sound(cache);
+    pmc_close(cache);
+}
+
+/* ---- slow and dead givers -------------------------------------------- */
+
+/* Take spans out of the heap, without giving them back yet. */
+static struct giving
+begin_giving(struct pmc_cache *cache)
+{
+    struct shard *shard = &cache->shards[0];
+    struct giving giving = {0};
+
+    put_keys(cache, 0, KEYS, PMC_TTL_NONE);
+    delete_keys(cache, 0, KEYS);
+    pmc_advance_clock(cache, AGE_MS + 500);
+    CHECK_EQ(shard_lock(shard, false), PMC_OK);
+    shard_note_time_locked(shard, cache_now_ms(cache));
+    CHECK(shard_give_begin_locked(shard, cache_now_ms(cache), &giving));
+    shard_unlock(shard);
+    return giving;
+}
+
+/* Planted bug: refilling does not ask who is about to release the memory. */
+static void
+test_what_a_slow_process_gives_back_is_not_used_before(void)
+{
+    struct pmc_cache *cache = open_policy(PMC_MEMORY_DEFAULT);
+    struct giving giving = begin_giving(cache);
+    uint64_t last = POOL_BYTES / VALUE_BYTES + 50;
+
+    put_keys(cache, 0, last, PMC_TTL_NONE);
+    CHECK_EQ(load_relaxed(&cache->shards[0].header->away_blocks),
+             (giving.to - giving.from) * SPAN_BLOCKS + 1);
+    shard_give(&cache->shards[0], &giving);
+    for (uint64_t key = 0; key < last; key++)
+        CHECK(get_sized(cache, key) >= 0);
+    put_keys(cache, last, 2 * last, PMC_TTL_NONE);
+    CHECK_EQ(load_relaxed(&cache->shards[0].header->away_blocks), 0);
+    for (uint64_t key = 0; key < 2 * last; key++)
+        CHECK(get_sized(cache, key) >= 0);
+    check_sound(cache);
+    pmc_close(cache);
+}
+
+static void
+test_what_a_dead_process_was_giving_back_is_taken_again(void)
+{
+    struct place place = make_place();
+    struct pmc_options options = memory_options(PMC_MEMORY_DEFAULT);
+    struct signal_pipe ready = make_signal();
+    struct pmc_cache *cache;
+    pid_t child;
+
+    options.path = place.path;
+    cache = open_with(&options);
+    child = fork();
+    if (child == 0) {
+        begin_giving(cache);
+        give_signal(&ready);
+        for (;;)
+            pause();
+    }
+    await_signal(&ready);
+    kill_child(child);
+    CHECK(load_relaxed(&cache->shards[0].header->giving_owner) != 0);
+    put_keys(cache, 0, 2 * POOL_BYTES / VALUE_BYTES, PMC_TTL_NONE);
+    CHECK_EQ(load_relaxed(&cache->shards[0].header->away_blocks), 0);
+    check_sound(cache);
+    CHECK_EQ(pmc_clear(cache), PMC_OK);
+    pmc_advance_clock(cache, AGE_MS + 500);
+    write_often(cache, 100);
+    CHECK(heap_memory(cache) < KEPT_BYTES);
+    pmc_close(cache);
+    close_signal(&ready);
+    remove_place(&place);
+}
+
+/* ---- readers --------------------------------------------------------- */
+
+struct readers {
+    struct pmc_cache *cache;
+    _Atomic bool stop;
+    _Atomic uint64_t hits;
+};
+
+static void *
+read_on(void *context)
+{
+    struct readers *readers = context;
+
+    for (uint64_t key = 0; !atomic_load(&readers->stop); key = (key + 7) % 100) {
+        enum pmc_status status = get_sized(readers->cache, key);
+
+        CHECK(status == PMC_OK || status == PMC_MISS);
+        atomic_fetch_add(&readers->hits, status == PMC_OK);
+    }
+    return NULL;
+}
+
+/* Planted bug: readers do not look at the sequence number again. */
+static void
+test_readers_never_see_the_zeros_of_what_was_given_back(void)
+{
+    struct readers readers = {.cache = open_policy(PMC_MEMORY_CONSERVATIVE)};
+    pthread_t threads[2];
+
+    for (size_t i = 0; i < 2; i++)
+        CHECK_EQ(pthread_create(&threads[i], NULL, read_on, &readers), 0);
+    for (unsigned turn = 0; turn < ROUNDS_OF(50u); turn++) {
+        for (uint64_t key = 0; key < 100; key++)
+            CHECK_EQ(put_sized(readers.cache, key, 60000, PMC_TTL_NONE), PMC_OK);
+        delete_keys(readers.cache, 0, 100);
+    }
+    CHECK(given_back(readers.cache) > ROUNDS_OF(50u) * 2 * MIB);
+    atomic_store(&readers.stop, true);
+    for (size_t i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    CHECK(atomic_load(&readers.hits) > 0);
+    check_sound(readers.cache);
+    pmc_close(readers.cache);
+}
+
+/* ---- full file systems ----------------------------------------------- */
+
+/* Run act in a child, on a tmpfs of so many MiB that only it sees. */
+static void
+on_small_tmpfs(const char *what, const char *options,
+               void (*act)(const struct place *place))
+{
+    struct place place = make_place();
+    pid_t child = fork();
+
+    if (child == 0) {
+        if (unshare(CLONE_NEWNS) != 0 ||
+            mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+            mount("none", place.directory, "tmpfs", 0, options) != 0) {
+            printf("skipped: %s (cannot mount a tmpfs: %s)\n", what, strerror(errno));
+            fflush(stdout);
+            _exit(0);
+        }
+        act(&place);
+        check_exit();
+    }
+    check_child(child);
+    remove_place(&place);
+}
+
+/* Write a file until nothing more fits. */
+static void
+fill_file_system(const struct place *place)
+{
+    static const uint8_t page[PAGE_BYTES];
+    char path[200];
+    int fd;
+
+    snprintf(path, sizeof path, "%s/filler", place->directory);
+    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    CHECK(fd >= 0);
+    while (write(fd, page, sizeof page) == sizeof page)
+        ;
+    CHECK_EQ(errno, ENOSPC);
+    close(fd);
+}
+
+static void
+empty_file_system(const struct place *place)
+{
+    char path[200];
+
+    snprintf(path, sizeof path, "%s/filler", place->directory);
+    CHECK_EQ(unlink(path), 0);
+}
+
+static void
+grow_until_full(const struct place *place)
+{
+    struct pmc_options options = options_at(place, PMC_SIZE_GROW);
+    struct pmc_cache *cache = open_with(&options);
+    struct pmc_stats stats = {0};
+    uint64_t key = 0;
+
+    while (stats.evict == 0 && key < ATTEMPTS) {
+        for (uint64_t i = 0; i < 10; i++)
+            CHECK_EQ(put_sized(cache, key++, 10000, PMC_TTL_NONE), PMC_OK);
+        pmc_stats(cache, &stats);
+    }
+    CHECK(stats.growths_refused > 0);
+    CHECK(stats.allocated_bytes > 20 * MIB && stats.allocated_bytes <= 24 * MIB);
+    CHECK(stats.allocated_bytes <= heap_memory(cache));
+    CHECK(stats.payload_bytes > 19 * MIB);
+    CHECK_EQ(stats.rejected, 0);
+    for (uint64_t more = 0; more < 5000; more++)
+        CHECK_EQ(put_sized(cache, key++, 10000, PMC_TTL_NONE), PMC_OK);
+    for (uint64_t any = 0; any < key; any++)
+        CHECK(get_sized(cache, any) >= 0);
+    CHECK_EQ(get_sized(cache, key - 1), PMC_OK);
+    pmc_stats(cache, &stats);
+    CHECK(stats.evict > 4000 && stats.allocated_bytes <= 24 * MIB);
+    check_sound(cache);
+    pmc_close(cache);
+    CHECK_EQ(count_files(place->directory, ""), 0);
+}
+
+static void
+test_a_pool_without_a_size_grows_until_the_file_system_is_full(void)
+{
+    on_small_tmpfs("a pool without a size", "size=24m,mode=0700", grow_until_full);
+}
+
+static void
+shrink_and_find_no_room(const struct place *place)
+{
+    struct pmc_options options = options_at(place, POOL_BYTES);
+    struct pmc_cache *cache;
+    struct pmc_stats stats;
+
+    options.memory = PMC_MEMORY_CONSERVATIVE;
+    options.shards = 1;
+    cache = open_with(&options);
+    put_keys(cache, 0, KEYS, PMC_TTL_NONE);
+    delete_keys(cache, KEYS / 8, KEYS);
+    fill_file_system(place);
+    for (uint64_t key = KEYS; key < 3 * KEYS; key++)
+        CHECK_EQ(put_sized(cache, key, VALUE_BYTES, PMC_TTL_NONE), PMC_OK);
+    CHECK_EQ(put_sized(cache, 1, 2 * MIB - 100, PMC_TTL_NONE), PMC_DROPPED);
+    pmc_stats(cache, &stats);
+    CHECK(stats.evict > KEYS && stats.allocated_bytes < 4 * MIB);
+    CHECK(stats.entries > 300);
+    check_sound(cache);
+    empty_file_system(place);
+    store_relaxed(&cache->pool->header->growth_refused_ms, 0); /* a second later */
+    put_keys(cache, 0, KEYS, PMC_TTL_NONE);
+    check_keys(cache, 0, KEYS, PMC_OK);
+    pmc_stats(cache, &stats);
+    CHECK_EQ(stats.recoveries, 0);
+    check_sound(cache);
+    pmc_close(cache);
+}
+
+/* Planted bug: what is away is believed to be room. */
+static void
+test_a_pool_that_cannot_have_its_memory_again_evicts(void)
+{
+    on_small_tmpfs("memory that others took", "size=20m,mode=0700",
+                   shrink_and_find_no_room);
+}
+
+/* A reader that was on its way when its page was given back. */
+static void
+read_what_is_away(const struct place *place)
+{
+    struct pmc_options options = options_at(place, POOL_BYTES);
+    struct pmc_cache *cache;
+    struct alloc_spans away = {0};
+    volatile uint8_t *page;
+
+    options.memory = PMC_MEMORY_CONSERVATIVE;
+    options.shards = 1;
+    cache = open_with(&options);
+    put_keys(cache, 0, KEYS, PMC_TTL_NONE);
+    delete_keys(cache, KEYS / 8, KEYS);
+    CHECK(alloc_find_away_spans(&cache->shards[0], 0, &away));
+    fill_file_system(place);
+    page = cache->shards[0].heap + (size_t)away.from * SPAN_BYTES;
+    CHECK_EQ(page[0], 0);
+    CHECK_EQ(page[PAGE_BYTES * 3 + 5], 0);
+    CHECK(!pool_is_lost(cache->pool));
+    check_keys(cache, 0, KEYS / 8, PMC_OK);
+    empty_file_system(place);
+    store_relaxed(&cache->pool->header->growth_refused_ms, 0);
+    put_keys(cache, 0, KEYS, PMC_TTL_NONE);
+    check_keys(cache, 0, KEYS, PMC_OK);
+    /* What is written there is in the file, where others see it. */
+    page[0] ^= 1;
+    {
+        uint8_t byte = 0;
+
+        CHECK_EQ(
+            pread(cache->pool->heap_fd, &byte, 1, (off_t)(page - cache->pool->heap)),
+            1);
+        CHECK_EQ(byte, page[0]);
+    }
+    page[0] ^= 1;
+    check_sound(cache);
+    pmc_close(cache);
+}
+
+/* Planted bug: the handler parts with the pool. */
+static void
+test_a_late_reader_on_a_full_file_system_reads_zeros(void)
+{
+    if (!SANITIZED) /* sanitizers have a handler of their own */
+        on_small_tmpfs("a late reader", "size=20m,mode=0700", read_what_is_away);
+    else
+        printf("skipped: a late reader (the sanitizer handles SIGBUS)\n");
+}
+
+int
+main(void)
+{
+    RUN(test_conservative_pools_give_back_what_is_deleted_at_once);
+    RUN(test_default_pools_give_back_after_ten_seconds);
+    RUN(test_memory_in_use_again_is_not_old);
+    RUN(test_clearing_gives_everything_back);
+    RUN(test_expiry_gives_back);
+    RUN(test_preallocated_pools_give_nothing_back);
+    RUN(test_under_pressure_nothing_is_given_back);
+    RUN(test_whatever_is_given_back_and_taken_again_no_value_changes);
+    RUN(test_all_that_is_away_can_be_taken_again_at_once);
+    RUN(test_what_a_slow_process_gives_back_is_not_used_before);
+    RUN(test_what_a_dead_process_was_giving_back_is_taken_again);
+    RUN(test_readers_never_see_the_zeros_of_what_was_given_back);
+    RUN(test_a_pool_without_a_size_grows_until_the_file_system_is_full);
+    RUN(test_a_pool_that_cannot_have_its_memory_again_evicts);
+    RUN(test_a_late_reader_on_a_full_file_system_reads_zeros);
+    return check_report();
+}
