@@ -166,6 +166,30 @@ prepare_counter(struct pmc_cache *cache)
     pmc_incr(cache, COUNTER_KEY, sizeof COUNTER_KEY - 1, 0, &options, &result);
 }
 
+/* Values that are each about as large as a span of memory. */
+#define SPAN_VALUE_BYTES 60000u
+
+static void
+prepare_spans(struct pmc_cache *cache)
+{
+    prepare_few(cache);
+    for (uint32_t number = 100; number < 112; number++)
+        put(cache, number, 1, SPAN_VALUE_BYTES, PMC_TTL_NONE);
+}
+
+/* Some of them deleted, whose memory then is away. */
+static void
+prepare_away(struct pmc_cache *cache)
+{
+    struct pmc_stats stats = {0};
+
+    prepare_spans(cache);
+    for (uint32_t number = 102; number < 110; number++)
+        delete(cache, number);
+    pmc_stats(cache, &stats);
+    check(stats.given_back_bytes > SPAN_VALUE_BYTES, "nothing was given back");
+}
+
 /* ---- acts ------------------------------------------------------------ */
 
 static void
@@ -274,6 +298,20 @@ act_grow(struct pmc_cache *cache)
 {
     for (uint32_t number = 1000; number < 1006; number++)
         put(cache, number, 2, VALUE_MAX_BYTES, PMC_TTL_NONE);
+}
+
+static void
+act_give(struct pmc_cache *cache)
+{
+    for (uint32_t number = 103; number < 108; number++)
+        delete(cache, number);
+}
+
+static void
+act_refill(struct pmc_cache *cache)
+{
+    for (uint32_t number = 1000; number < 1004; number++)
+        put(cache, number, 2, SPAN_VALUE_BYTES, PMC_TTL_NONE);
 }
 
 /* The first thing that needs the lock; whoever has died before is buried. */
@@ -459,6 +497,8 @@ options_of(const struct scene *scene)
     options.path = path;
     options.size_bytes = scene->size_bytes;
     options.eviction = scene->eviction;
+    if (scene->prepare == prepare_spans || scene->prepare == prepare_away)
+        options.memory = PMC_MEMORY_CONSERVATIVE;
     options.shards = 1;
     options.lock_timeout_ms = LOCK_TIMEOUT_MS;
     return options;
@@ -574,6 +614,9 @@ static const struct scene scenes[] = {
     ON(SMALL_POOL, "evict", prepare_full, act_evict),
     ON(LARGE_POOL, "split and overflow", prepare_few, act_split),
     ON(LARGE_POOL, "heap growth", prepare_few, act_grow),
+    ON(LARGE_POOL, "memory given back", prepare_spans, act_give),
+    ON(LARGE_POOL, "memory given back, all", prepare_spans, act_clear),
+    ON(LARGE_POOL, "memory taken again", prepare_away, act_refill),
     RECOVERY("slot.offset"),
     RECOVERY("slot.check"),
     RECOVERY("update.end"),
