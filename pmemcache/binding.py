@@ -9,6 +9,7 @@ comparison. The environment variable `PMEMCACHE_DOOR=cffi` chooses the second.
 from __future__ import annotations
 
 import errno
+import logging
 import math
 import os
 import struct
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
     from pmemcache.types import Key, OnlyIf, Versioned
 
 __all__ = ["DOORS", "Attachment", "CffiDoor", "Door", "open_door", "peek", "raise_status", "refuse"]
+
+logger: Final = logging.getLogger("pmemcache")
 
 _T = TypeVar("_T")
 _K = TypeVar("_K", bound="bytes | str")
@@ -320,6 +323,8 @@ class Attachment:
     def __init__(self, path: str | None, options: PoolOptions) -> None:
         """Attach to the pool at *path*, creating it when it is not there; None: a private pool.
 
+        That an empty pool replaced one that was to be kept is a warning in the log.
+
         Raises:
             PmemCacheError: The error that the engine's status stands for.
         """
@@ -336,6 +341,8 @@ class Attachment:
             self._closed = True
             message = ffi.string(error.message).decode(errors="replace") or _status_text(status)
             _raise_status_text(status, message, error.system_errno)
+        if error.message[0] != b"\0":
+            logger.warning("%s", ffi.string(error.message).decode(errors="replace"))
         lib.handle_on_evict(self.handle, ffi.NULL, self._context)
         lib.handle_on_miss(self.handle, ffi.NULL, self._context)
         self.versions = self._map_versions()
@@ -567,6 +574,7 @@ def peek(path: str) -> PoolOptions:
         lifetime=_LIFETIMES[found.lifetime],
         eviction=_EVICTIONS[found.eviction],
         memory=_MEMORIES[found.memory],
+        preallocate=found.preallocate,
         shards=found.shards,
     )
 

@@ -78,6 +78,7 @@ door_peek(const char *path, struct pmc_options *options_out)
     options_out->lifetime = identity.lifetime;
     options_out->eviction = identity.eviction;
     options_out->memory = identity.memory;
+    options_out->preallocate = identity.preallocated != 0;
     return PMC_OK;
 }
 

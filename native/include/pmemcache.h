@@ -105,11 +105,16 @@ enum pmc_eviction {
     PMC_EVICT_NONE = 2,   /* refuse when full */
 };
 
-/* When freed memory goes back to the file system. Remembered with the pool, but
- * without effect so far: a pool keeps what it has taken until it is removed. */
+/*
+ * When freed memory goes back to the file system. A write gives back what has been
+ * free for as long as this says, 1 MiB at most, in spans of 64 KiB; pmc_clear() gives
+ * back all. A pool that is not written to, or was preallocated, gives nothing back;
+ * one that evicts to make room keeps what it has, and so does a part of it of which
+ * less than an eighth is free. The index keeps its memory.
+ */
 enum pmc_memory {
-    PMC_MEMORY_DEFAULT = 0,
-    PMC_MEMORY_CONSERVATIVE = 1,
+    PMC_MEMORY_DEFAULT = 0,      /* after 10 seconds */
+    PMC_MEMORY_CONSERVATIVE = 1, /* at once; and growing takes little at a time */
 };
 
 /* Why an entry left, for the on-evict callback. */
@@ -122,7 +127,7 @@ enum pmc_cause {
 struct pmc_options {
     const char *path;         /* the pool's file; NULL: private and unlinked */
     uint64_t size_bytes;      /* most the heap may take, or PMC_SIZE_GROW */
-    uint32_t shards;          /* a power of two; 0: chosen from the size */
+    uint32_t shards;          /* a power of two; 0: as there are, or by the size */
     uint32_t lock_timeout_ms; /* longest wait for a lock; 0: 1000 */
     uint8_t lifetime;         /* enum pmc_lifetime */
     uint8_t eviction;         /* enum pmc_eviction */
@@ -131,7 +136,7 @@ struct pmc_options {
     bool verify;              /* check every value's checksum on every read */
 };
 
-/* Filled in by pmc_open() when it fails. */
+/* Filled in by pmc_open() when it fails, or has something to say. */
 struct pmc_error {
     int system_errno;  /* 0, or the errno of the call that failed */
     char message[512]; /* one sentence: what is wrong and what to do */
@@ -146,14 +151,20 @@ PMC_API void pmc_options_default(struct pmc_options *options_out);
 
 /*
  * Attach to the pool at options->path, creating it when nobody is attached and
- * it does not exist (or is volatile, or was left by another layout or size).
+ * it does not exist (or is volatile, or was left by another layout or ABI, with
+ * other options, before the last start of the machine, or damaged).
+ *
+ * A pool that was kept (PMC_RESTART) has every entry that was complete when its
+ * last process ended, however it ended. Each is served only after its checksum has
+ * been found right, by the first get.
  *
  * Several processes may call this at the same instant: one creates, the others
  * see the finished pool. Files are made 0600. Each call makes a mapping of its
  * own; share one struct pmc_cache between the threads of a process.
  *
  * Sets *cache_out on PMC_OK. On failure fills *error_out (may be NULL) and
- * leaves no file behind that it made.
+ * leaves no file behind that it made. When a pool that was to be kept has been
+ * replaced by an empty one, error_out->message says why; else it is empty on PMC_OK.
  *
  * Errors: EINVAL, ENOT_POOL, EOWNER, EPERMISSIONS, EGEOMETRY, ELAYOUT,
  * EDAMAGED, ENOSPACE, ETIMEDOUT (a process stopped while creating it),

@@ -142,15 +142,57 @@ pool_shard_heap(const struct pool *pool, uint32_t number)
 
 /* ---- opening --------------------------------------------------------- */
 
+static bool
+is_of_this_boot(const struct pool_identity *identity)
+{
+    uint8_t boot_id[16];
+
+    files_read_boot_id(boot_id);
+    return memcmp(boot_id, identity->boot_id, sizeof boot_id) == 0;
+}
+
+/* What was to be kept is not: in one sentence, which the user's log is to have. status
+ * is what opening its files came to. Of what was volatile nobody expects to find it. */
+static void
+say_why_replaced(const struct pool *pool, enum pmc_status status,
+                 const struct pool_identity *identity,
+                 const struct pmc_options *options, struct pmc_error *error_out)
+{
+    const char *difference = files_first_difference(identity, options);
+
+    if (status != PMC_ELAYOUT && identity->lifetime == PMC_VOLATILE &&
+        options->lifetime == PMC_VOLATILE)
+        return;
+    if (status == PMC_ELAYOUT)
+        pool_fail(error_out, PMC_OK, 0,
+                  "%s was left with layout version %u (ABI %08x), this library works "
+                  "with %u (%08x): an empty pool replaces it",
+                  pool->heap_name, identity->layout_version, identity->abi,
+                  LAYOUT_VERSION, pool_abi());
+    else if (status != PMC_ENOT_POOL && !is_of_this_boot(identity))
+        pool_fail(error_out, PMC_OK, 0,
+                  "%s was left before the machine was started, and its index did not "
+                  "outlive that: an empty pool replaces it",
+                  pool->heap_name);
+    else if (status != PMC_OK)
+        pool_fail(error_out, PMC_OK, 0,
+                  "%s was left damaged or without its index: an empty pool replaces it",
+                  pool->heap_name);
+    else if (identity->lifetime == PMC_RESTART && difference)
+        pool_fail(error_out, PMC_OK, 0,
+                  "%s was left with another %s than it is opened with: an empty pool "
+                  "replaces it",
+                  pool->heap_name, difference);
+}
+
 /* Nobody is attached: may what lies there be adopted, or must it go? Refuses
  * to remove what is not a pool. */
 static enum pmc_status
 adopt_or_clear(struct pool *pool, const struct pmc_options *options, bool *adopted_out,
                struct pmc_error *error_out)
 {
-    struct pool_identity identity;
+    struct pool_identity identity = {0};
     struct stat about;
-    uint8_t boot_id[16];
     enum pmc_status status;
 
     *adopted_out = false;
@@ -163,19 +205,15 @@ adopt_or_clear(struct pool *pool, const struct pmc_options *options, bool *adopt
     if ((status == PMC_ENOT_POOL && !(S_ISREG(about.st_mode) && about.st_size == 0)) ||
         status == PMC_EOWNER || status == PMC_ESYSTEM)
         return status;
-    files_read_boot_id(boot_id);
     if (status == PMC_OK && options->lifetime == PMC_RESTART &&
-        !files_first_difference(&identity, options) &&
-        memcmp(boot_id, identity.boot_id, sizeof boot_id) == 0) {
+        !files_first_difference(&identity, options) && is_of_this_boot(&identity)) {
         pool->origin = POOL_ADOPTED;
         *adopted_out = true;
         return PMC_OK;
     }
-    if (status != PMC_OK || identity.lifetime == PMC_RESTART)
-        pool_fail(error_out, PMC_OK, 0,
-                  "%s was left by another version, boot or set of options and "
-                  "is replaced by an empty pool",
-                  pool->heap_name);
+    if (error_out)
+        *error_out = (struct pmc_error){0}; /* nothing has failed */
+    say_why_replaced(pool, status, &identity, options, error_out);
     files_close(pool);
     files_remove(pool);
     return PMC_OK;

@@ -295,6 +295,7 @@ files_read_boot_id(uint8_t boot_id_out[16])
     }
 }
 
+/* Sets *identity_out to what a pool says of itself, also when it cannot be used. */
 static enum pmc_status
 read_identity(int fd, const char *name, struct pool_identity *identity_out,
               struct pmc_error *error_out)
@@ -308,6 +309,7 @@ read_identity(int fd, const char *name, struct pool_identity *identity_out,
                          "%s is a file of something else, not a pool; choose "
                          "another path (nothing was changed)",
                          name);
+    *identity_out = identity;
     if (identity.layout_version != LAYOUT_VERSION || identity.abi != pool_abi())
         return pool_fail(error_out, PMC_ELAYOUT, 0,
                          "%s has layout version %u (ABI %08x), this library "
@@ -321,7 +323,6 @@ read_identity(int fd, const char *name, struct pool_identity *identity_out,
                          "the header of %s is damaged; stop its users and "
                          "remove the file, its contents were only cached",
                          name);
-    *identity_out = identity;
     return PMC_OK;
 }
 
@@ -412,6 +413,10 @@ files_first_difference(const struct pool_identity *identity,
         return "lifetime";
     if (identity->eviction != options->eviction)
         return "eviction";
+    if (identity->memory != options->memory)
+        return "memory";
+    if ((identity->preallocated != 0) != options->preallocate)
+        return "preallocate";
     return NULL;
 }
 
