@@ -371,9 +371,20 @@ flip_range(struct subject *subject, bool in_heap, const char *what, size_t from,
     alarm(0);
 }
 
+/* What an entry lies in is said to be away, and the other way round. */
+static void
+flip_one_span(struct subject *subject, size_t at, enum when when)
+{
+    snprintf(current_case, sizeof current_case, "flip of the span at %zu\n", at);
+    flip_one(subject, &subject->index, at, subject->index.bytes[at] ^ SPAN_AWAY, when);
+    alarm(0);
+}
+
 static void
 flip_index(struct subject *subject, enum when when)
 {
+    size_t spans = (size_t)(pool_shards_off(&subject->identity) +
+                            pool_shard_spans_off(&subject->identity));
     size_t shard = (size_t)pool_shards_off(&subject->identity);
     size_t buckets = shard + 2 * PAGE_BYTES;
     size_t overflow =
@@ -392,6 +403,9 @@ flip_index(struct subject *subject, enum when when)
     flip_range(subject, false, "overflow buckets", overflow,
                (size_t)(subject->overflow + 1) * sizeof(struct bucket), when);
     flip_range(subject, false, "ghosts", ghosts, 256, when);
+    /* So few that all have their turn. */
+    for (size_t span = 0; span <= POOL_BYTES / SPAN_BYTES; span++)
+        flip_one_span(subject, spans + span, when);
 }
 
 static void

@@ -10,6 +10,7 @@
 
 #include "cache.h"
 #include "check.h"
+#include "pool_geometry.h"
 #include "support.h"
 
 #define SIZE_BYTES (UINT64_C(1) << 20)
@@ -350,8 +351,9 @@ damage_and_use(const struct place *place, size_t from, size_t size,
         CHECK_EQ(value, key);
         CHECK_EQ(pmc_put(cache, &key, sizeof key, &key, sizeof key, NULL), PMC_OK);
     }
-    check_sound(cache);
+    /* What nobody has come across may still be broken, until it is all made anew. */
     CHECK_EQ(pmc_clear(cache), PMC_OK);
+    check_sound(cache);
     pmc_close(cache);
 }
 
@@ -364,7 +366,8 @@ test_a_damaged_index_of_a_kept_pool_is_mended(void)
     for (int round = 0; round < 20; round++) {
         damage_and_use(&place, 0, 128, &random); /* lock, counts, limits */
         damage_and_use(&place, 128, sizeof(struct shard_header) - 128, &random);
-        damage_and_use(&place, PAGE_BYTES, 60 * sizeof(struct bucket), &random);
+        damage_and_use(&place, PAGE_BYTES, 128, &random); /* leases */
+        damage_and_use(&place, 2 * PAGE_BYTES, 60 * sizeof(struct bucket), &random);
     }
     remove_kept(&place);
 }
@@ -394,6 +397,107 @@ test_other_options_are_refused_while_the_pool_is_in_use(void)
     other = options, other.size_bytes *= 2;
     CHECK_EQ(try_open(&other, &error), PMC_OK); /* nobody uses it any more */
     remove_place(&place);
+}
+
+/* Adopting looks at no entry and repairs nothing that is in order. */
+static void
+test_adopting_recovers_only_shards_whose_owner_died(void)
+{
+    struct place place = make_place();
+    struct pmc_options options = options_at(&place, 4 * SIZE_BYTES);
+    struct signal_pipe ready = make_signal();
+    struct pmc_cache *cache;
+    struct pmc_stats stats;
+    pid_t child;
+
+    options.lifetime = PMC_RESTART;
+    options.shards = 4;
+    child = fork();
+    if (child == 0) {
+        cache = open_with(&options);
+        for (uint64_t key = 0; key < 3000; key++)
+            CHECK_EQ(pmc_put(cache, &key, sizeof key, &key, sizeof key, NULL), PMC_OK);
+        shard_lock(&cache->shards[2], false);
+        give_signal(&ready);
+        for (;;)
+            pause();
+    }
+    await_signal(&ready);
+    kill_child(child);
+    cache = open_with(&options);
+    pmc_stats(cache, &stats);
+    CHECK_EQ(stats.recoveries, 1);
+    CHECK_EQ(stats.entries, 3000);
+    for (uint64_t key = 0; key < 3000; key++) {
+        uint64_t value = ~key;
+
+        CHECK_EQ(pmc_get(cache, &key, sizeof key, &value, sizeof value, 0, NULL),
+                 PMC_OK);
+        CHECK_EQ(value, key);
+    }
+    check_sound(cache);
+    pmc_close(cache);
+    close_signal(&ready);
+    options.lifetime = PMC_VOLATILE;
+    CHECK_EQ(try_open(&options, NULL), PMC_OK);
+    remove_place(&place);
+}
+
+static void
+forget_boot(struct pool_identity *identity)
+{
+    memset(identity->boot_id, 0, sizeof identity->boot_id);
+    identity->checksum = pool_identity_checksum(identity);
+}
+
+/* Deadlines count from the start of the machine, and an index in memory is gone. */
+static void
+test_a_pool_of_an_earlier_boot_is_replaced(void)
+{
+    struct place place = make_place();
+    struct pmc_options options = restart_options(&place);
+    struct pmc_cache *cache = open_with(&options);
+    struct pmc_error error;
+
+    put_text(cache, "k", "v");
+    forget_boot(&cache->pool->header->identity);
+    forget_boot((void *)cache->pool->heap);
+    pmc_close(cache);
+    CHECK_EQ(pmc_open(&options, &cache, &error), PMC_OK);
+    CHECK(strstr(error.message, "before the machine was started") != NULL);
+    CHECK(!get_text(cache, "k"));
+    pmc_close(cache);
+    CHECK_EQ(pmc_open(&options, &cache, &error), PMC_OK);
+    CHECK_EQ(error.message[0], '\0'); /* it is kept now */
+    pmc_close(cache);
+    remove_kept(&place);
+}
+
+static void
+test_an_option_that_changed_starts_a_new_pool_and_is_named(void)
+{
+    static const char *const names[] = {"size", "shards", "eviction", "memory",
+                                        "preallocate"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct place place = make_place();
+        struct pmc_options options = restart_options(&place);
+        struct pmc_cache *cache = open_with(&options);
+        struct pmc_error error;
+
+        put_text(cache, "k", "v");
+        pmc_close(cache);
+        options.size_bytes += i == 0;
+        options.shards = i == 1 ? 2 : 0;
+        options.eviction = i == 2 ? PMC_EVICT_NONE : PMC_EVICT_S3FIFO;
+        options.memory = i == 3 ? PMC_MEMORY_CONSERVATIVE : PMC_MEMORY_DEFAULT;
+        options.preallocate = i == 4;
+        CHECK_EQ(pmc_open(&options, &cache, &error), PMC_OK);
+        CHECK(strstr(error.message, names[i]) != NULL);
+        CHECK(!get_text(cache, "k"));
+        pmc_close(cache);
+        remove_kept(&place);
+    }
 }
 
 static void
@@ -783,6 +887,9 @@ main(void)
     RUN(test_a_restart_pool_survives_the_death_of_its_lock_owner);
     RUN(test_damaged_values_of_a_kept_pool_are_misses);
     RUN(test_a_damaged_index_of_a_kept_pool_is_mended);
+    RUN(test_adopting_recovers_only_shards_whose_owner_died);
+    RUN(test_a_pool_of_an_earlier_boot_is_replaced);
+    RUN(test_an_option_that_changed_starts_a_new_pool_and_is_named);
     RUN(test_other_options_are_refused_while_the_pool_is_in_use);
     RUN(test_another_layout_is_refused_in_use_and_replaced_after);
     RUN(test_what_is_not_a_pool_is_refused_and_left_alone);
