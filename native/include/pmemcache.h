@@ -441,8 +441,9 @@ PMC_API enum pmc_status pmc_info(struct pmc_cache *cache, const void *key,
  * pmc_close() may be called. */
 typedef void (*pmc_on_evict_fn)(struct pmc_cache *cache, const void *key,
                                 size_t key_size, enum pmc_cause cause, void *context);
-/* Called by a get that missed, which then looks once more. A miss inside the
- * callback does not call it again. */
+/* Called by a get that missed, which then looks once more: what the callback put is
+ * what the get returns. A miss of this cache inside the callback does not call it
+ * again; one of another cache calls that one's. */
 typedef void (*pmc_on_miss_fn)(struct pmc_cache *cache, const void *key,
                                size_t key_size, void *context);
 

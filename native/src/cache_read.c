@@ -9,19 +9,33 @@
 #define REQUESTS 16u
 static_assert(REQUESTS > ENTRY_LAG + COPY_LAG, "a request lives for all stages");
 
-/* Is this thread inside the on-miss callback? */
-static _Thread_local bool in_on_miss;
+/* The caches whose on-miss callbacks this thread is inside of, innermost first. */
+struct asked {
+    const struct pmc_cache *cache;
+    const struct asked *outer;
+};
+static _Thread_local const struct asked *innermost;
+
+static bool
+is_asked(const struct pmc_cache *cache)
+{
+    for (const struct asked *asked = innermost; asked; asked = asked->outer)
+        if (asked->cache == cache)
+            return true;
+    return false;
+}
 
 static bool
 ask_on_miss(struct pmc_cache *cache, const struct read_request *request)
 {
+    const struct asked asked = {.cache = cache, .outer = innermost};
     pmc_on_miss_fn callback = cache->on_miss;
 
-    if (!callback || in_on_miss)
+    if (!callback || is_asked(cache))
         return false;
-    in_on_miss = true;
+    innermost = &asked;
     callback(cache, request->key, request->key_size, cache->on_miss_context);
-    in_on_miss = false;
+    innermost = asked.outer;
     return true;
 }
 

@@ -43,7 +43,9 @@ static_assert(GHOST_TICKS_KEPT < 256, "a tick has eight bits");
 static uint64_t
 capacity(const struct shard *shard)
 {
-    return max_u64(load_relaxed(&shard->header->limit_blocks), 1);
+    return max_u64(load_relaxed(&shard->header->limit_blocks) -
+                       load_relaxed(&shard->header->away_blocks),
+                   1);
 }
 
 static _Atomic uint8_t *
