@@ -29,7 +29,7 @@ PACKAGE_SOURCES := pyproject.toml README.md $(shell find native pmemcache integr
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help format demo test bench bench-tools bench-python bench-speed bench-stampede bench-replay bench-space bench-plots serve lint clean venv install sample dev redis headers browser \
+.PHONY: help format demo test bench bench-tools bench-python bench-speed bench-stampede bench-replay bench-space bench-restart bench-plots serve lint clean venv install sample dev redis headers browser \
 	lint-c lint-python types ctest ctest-plain ctest-asan ctest-tsan ctest-faults fuzz model test-core \
 	test-django test-django6 test-sample test-compare test-packaging run-demo run-serve
 
@@ -48,7 +48,7 @@ test: ## every test, as continuous integration runs them
 
 bench: ## benchmarks against peers and targets: build/bench/*.json and plots
 	@$(STEPS) --setup headers venv install bench-tools --then bench-python bench-speed bench-stampede bench-replay \
-		bench-space bench-plots
+		bench-space bench-restart bench-plots
 
 serve: ## the sample site in a browser
 	@$(STEPS) --setup headers venv install sample --then run-serve
@@ -123,6 +123,9 @@ bench-replay: ## hit ratios on traces (PMEMCACHE_TRACES) or synthetic ones
 
 bench-space: ## payload in a full pool
 	$(BIN)/python benchmarks/space.py
+
+bench-restart: ## opening a pool that was left full
+	$(BIN)/python benchmarks/restart.py
 
 bench-plots: ## plots of what was measured
 	$(BIN)/python benchmarks/plots.py

@@ -60,7 +60,8 @@ class UsagePolicy:
     eviction: Eviction = "s3fifo"
     """The pool's eviction."""
     memory: Memory = "default"
-    """Without effect so far: a pool keeps the memory it has taken until it is removed."""
+    """When free memory of the pool goes back to the file system: "default", after 10 seconds, or
+    "conservative", at once."""
 
     def __post_init__(self) -> None:
         """Check each value, then what they say together."""

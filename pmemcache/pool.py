@@ -74,14 +74,18 @@ class Pool:
             path: The pool's file. A directory gives the file `pmemcache.pool` in it, None a private
                 pool that no other program can open; children made by fork share it.
             size: The most that keys and values may take, as `parse_size` reads it. Memory is taken
-                as the pool fills. None: as much as the file system has.
+                as the pool fills. None: as much as the file system has; when that is full, the pool
+                evicts.
             lifetime: "volatile": the last process to leave removes the pool. "restart": it is kept
-                for the next.
+                for the next, however its users ended, until the machine is started anew. A pool of
+                another layout version or with other options is replaced by an empty one, which is a
+                warning in the log.
             eviction: What goes when the pool is full: "s3fifo" keeps what is used again, "lru" what
                 was used last, "none" refuses with `PoolFullError`.
-            memory: "default" or "conservative". Remembered with the pool, but without effect so
-                far: a pool keeps the memory it has taken until it is removed.
-            preallocate: Take the whole size at creation.
+            memory: When free memory goes back to the file system: "default", after 10 seconds, or
+                "conservative", at once. A write does it, so a pool that is not written to keeps
+                what it has; so does one that evicts.
+            preallocate: Take the whole size at creation, and give nothing back.
             shards: Parts with a lock of their own, a power of two; 0 chooses from the size.
             lock_timeout_seconds: The longest wait for a lock.
             verify: Check the checksum of every value on every read.
