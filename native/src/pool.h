@@ -47,6 +47,8 @@ struct pool {
     _Atomic bool lost; /* a file was cut short under its mapping; see pool_guard.h */
     _Atomic bool keeps_memory; /* the file system takes nothing back */
     _Atomic uint32_t patches;  /* see pool_guard.h */
+    _Atomic size_t fault_off;  /* of the heap: where the last fault was */
+    _Atomic uint32_t faults;   /* ... and how often in a row */
     struct fork_page *fork_page;
     struct seat child; /* reserved, while a fork is under way */
     int heap_fd;

@@ -23,6 +23,7 @@
 /* How long a fault may come again while this process holds the shard's lock. */
 #define PATCH_TRIES 500u
 #define PATCH_PAUSE_NS UINT64_C(1000000)
+#define FAULTS_MAX 100u
 
 /* What the handler knows of a pool. Ranges are made, used again, and never freed,
  * so that the handler can walk over them at any time. */
@@ -84,22 +85,32 @@ is_locked_by_us(struct pool *pool, size_t heap_off)
            lock_is_held_by(&pool_shard_header(pool, (uint32_t)number)->lock, owner);
 }
 
+/* A page that has memory, and faults again and again, is one that cannot be read. */
+static bool
+is_unreadable(struct pool *pool, size_t heap_off)
+{
+    if (atomic_exchange(&pool->fault_off, heap_off) != heap_off)
+        atomic_store(&pool->faults, 0);
+    return atomic_fetch_add(&pool->faults, 1) > FAULTS_MAX;
+}
+
 enum patch { PATCH_DONE, PATCH_LATER, PATCH_FAILED };
 
 static enum patch
 patch_page(struct pool *pool, size_t heap_off)
 {
-    enum patch result = PATCH_DONE;
+    enum patch result = PATCH_FAILED;
 
     atomic_fetch_add(&pool->patches, 1);
-    if (fallocate(pool->heap_fd, 0, (off_t)heap_off, PAGE_BYTES) == 0)
-        ; /* it has memory now, whoever it is that needs it */
-    else if (is_locked_by_us(pool, heap_off))
+    if (fallocate(pool->heap_fd, 0, (off_t)heap_off, PAGE_BYTES) == 0) {
+        if (!is_unreadable(pool, heap_off))
+            result = PATCH_DONE; /* it has memory now */
+    } else if (is_locked_by_us(pool, heap_off)) {
         result = PATCH_LATER;
-    else if (replace_mapping(pool->heap + heap_off, PAGE_BYTES))
+    } else if (replace_mapping(pool->heap + heap_off, PAGE_BYTES)) {
         atomic_fetch_or(&pool->patches, PATCHED);
-    else
-        result = PATCH_FAILED;
+        result = PATCH_DONE;
+    }
     atomic_fetch_sub(&pool->patches, 1);
     return result;
 }

@@ -19,7 +19,7 @@
  *   the handler   counts itself in pool.patches, looks at the shard's lock
  *   a writer      takes the shard's lock, looks at pool.patches
  *
- * If the lock is this process's, the handler leaves, and the fault comes again.
+ * If the lock is this process's, the handler steps back, and tries again later.
  *
  * Every other SIGBUS goes to the handler that was there before.
  */
