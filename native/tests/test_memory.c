@@ -417,6 +417,48 @@ test_what_a_dead_process_was_giving_back_is_taken_again(void)
     remove_place(&place);
 }
 
+/* ---- threads --------------------------------------------------------- */
+
+struct writer {
+    struct pmc_cache *cache;
+    uint64_t first;
+};
+
+static void *
+put_and_delete(void *context)
+{
+    const struct writer *writer = context;
+
+    for (unsigned turn = 0; turn < ROUNDS_OF(50u); turn++) {
+        for (uint64_t key = writer->first; key < writer->first + 20; key++)
+            CHECK_EQ(put_sized(writer->cache, key, 40000, PMC_TTL_NONE), PMC_OK);
+        delete_keys(writer->cache, writer->first, writer->first + 20);
+    }
+    for (uint64_t key = writer->first; key < writer->first + 20; key++)
+        CHECK_EQ(put_sized(writer->cache, key, 40000, PMC_TTL_NONE), PMC_OK);
+    return NULL;
+}
+
+static void
+test_threads_give_and_take_side_by_side(void)
+{
+    struct pmc_cache *cache = open_policy(PMC_MEMORY_CONSERVATIVE);
+    struct writer writers[3];
+    pthread_t threads[3];
+
+    for (uint64_t i = 0; i < 3; i++) {
+        writers[i] = (struct writer){cache, i * 100};
+        CHECK_EQ(pthread_create(&threads[i], NULL, put_and_delete, &writers[i]), 0);
+    }
+    for (uint64_t i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    for (uint64_t i = 0; i < 3; i++)
+        check_keys(cache, i * 100, i * 100 + 20, PMC_OK);
+    CHECK(given_back(cache) > MIB);
+    check_sound(cache);
+    pmc_close(cache);
+}
+
 /* ---- readers --------------------------------------------------------- */
 
 struct readers {
@@ -640,6 +682,13 @@ test_a_late_reader_on_a_full_file_system_reads_zeros(void)
 int
 main(void)
 {
+    RUN(test_threads_give_and_take_side_by_side);
+#if defined(__SANITIZE_THREAD__)
+    /* The others have one thread, or readers that copy what a writer is changing: so
+     * much of it that ThreadSanitizer forgets who they were. */
+    printf("skipped: all but threads that write (ThreadSanitizer)\n");
+    return check_report();
+#endif
     RUN(test_conservative_pools_give_back_what_is_deleted_at_once);
     RUN(test_default_pools_give_back_after_ten_seconds);
     RUN(test_memory_in_use_again_is_not_old);
