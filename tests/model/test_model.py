@@ -92,6 +92,7 @@ def search(folder: Path, model: str, *flags: str, optimize: str = "-O2") -> Resu
         ("bucket.pml", "DAMAGE"),
         ("coherence.pml", "COPIES"),
         ("coherence.pml", "LOADS"),
+        ("memory.pml", "GIVING"),
     ],
 )
 def test_protocol_holds_in_every_state(tmp_path: Path, model: str, configuration: str) -> None:
@@ -128,6 +129,11 @@ def test_protocol_holds_in_every_state(tmp_path: Path, model: str, configuration
         ("coherence.pml", "COPIES", "RECOVERY_KEEPS_VERSION", 1),
         ("coherence.pml", "LOADS", "ABSENT_KEEPS_VERSION", 0),
         ("coherence.pml", "LOADS", "CHECK_BEFORE_LOCK", 0),
+        ("memory.pml", "GIVING", "NO_GIVER_CHECK", 0),
+        ("memory.pml", "GIVING", "GIVER_LATE", 0),
+        ("memory.pml", "GIVING", "RELEASE_FIRST", 0),
+        ("memory.pml", "GIVING", "SAME_GIVINGS", 0),
+        ("memory.pml", "GIVING", "SKIP_GIVINGS_CHECK", 0),
     ],
 )
 def test_planted_bug_is_found(
