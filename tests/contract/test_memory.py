@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     import pmemcache
 
@@ -19,6 +21,15 @@ MIB = 2**20
 VALUE = b"v" * 10_000
 COUNT = 1000
 AGE_SECONDS = 10
+
+
+@pytest.fixture
+def pool_path(tmp_path: Path) -> Iterator[Path]:
+    """Where it can be, in a file system that takes memory back for certain."""
+    shared = Path("/dev/shm")  # noqa: S108 - a folder of our own in it
+    folder = shared if os.access(shared, os.W_OK) else tmp_path
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        yield Path(own, "site.pool")
 
 
 @pytest.fixture
