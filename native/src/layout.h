@@ -278,9 +278,12 @@ static_assert(sizeof(struct pool_identity) == 88, "no padding");
 struct pool_header {
     struct pool_identity identity;
     _Atomic uint64_t growth_refused_ms; /* when the file system last said no */
-    _Atomic uint64_t growths_refused;   /* ... and how often */
     char heap_path[HEAP_PATH_BYTES];    /* absolute; "" when unknown */
+    _Atomic uint64_t growths_refused;   /* how often it said so */
 };
+/* Whoever sweeps indexes (pool_sweep.c) may be of another version of pmemcache. */
+static_assert(offsetof(struct pool_header, heap_path) == 96,
+              "where it has always been");
 static_assert(sizeof(struct pool_header) <= PAGE_BYTES, "one page");
 
 /* ---- heap ------------------------------------------------------------ */
