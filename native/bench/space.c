@@ -28,7 +28,7 @@
 #define MIB (1024u * KIB)
 #define KEY_MIN_BYTES 8u
 #define KEY_MAX_BYTES 24u
-#define HEAD_BYTES 24u
+#define HEAD_BYTES 28u
 #define BLOCK_BYTES 16u
 #define KEYS_OVER_POOL 10u
 #define WARM_TURNOVERS 3u

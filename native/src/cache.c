@@ -59,13 +59,13 @@ view_shard(struct pmc_cache *cache, uint32_t number, uint64_t lock_timeout_ns)
     const struct pool_identity *identity = &cache->pool->header->identity;
     struct shard *shard = &cache->shards[number];
     uint8_t *index = (uint8_t *)pool_shard_header(cache->pool, number);
+    size_t all_buckets = (size_t)identity->max_buckets + identity->max_overflow;
     bool has_ghosts = identity->eviction == PMC_EVICT_S3FIFO;
 
     shard->header = (struct shard_header *)(void *)index;
     shard->buckets = (struct bucket *)(void *)(index + 2 * PAGE_BYTES);
-    shard->ghosts =
-        (struct ghost_set *)(void *)&shard
-            ->buckets[(size_t)identity->max_buckets + identity->max_overflow];
+    shard->links = (struct bucket_links *)(void *)&shard->buckets[all_buckets];
+    shard->ghosts = (struct ghost_set *)(void *)&shard->links[all_buckets];
     shard->spans = index + pool_shard_spans_off(identity);
     shard->leases = (struct lease_place *)(void *)(index + PAGE_BYTES);
     shard->versions = pool_versions(cache->pool) + (size_t)number * SHARD_VERSIONS;
@@ -236,7 +236,7 @@ add_shard_stats(const struct shard *shard, struct pmc_stats *stats)
 {
     const struct shard_header *header = shard->header;
     uint64_t buckets =
-        (uint64_t)load_relaxed(&header->bucket_count) + header->overflow_used;
+        (uint64_t)header->bucket_limit + load_relaxed(&header->overflow_limit);
 
     stats->put += load_relaxed(&header->put);
     stats->delete_ += load_relaxed(&header->delete_);
@@ -246,8 +246,10 @@ add_shard_stats(const struct shard *shard, struct pmc_stats *stats)
     stats->moved_bytes += load_relaxed(&header->moved_bytes);
     stats->written_bytes += load_relaxed(&header->written_bytes);
     stats->entries += load_relaxed(&header->entries);
-    stats->dram_size_used += 2 * PAGE_BYTES + buckets * sizeof(struct bucket) +
-                             header->ghost_sets * sizeof(struct ghost_set);
+    stats->dram_size_used +=
+        2 * PAGE_BYTES +
+        buckets * (sizeof(struct bucket) + sizeof(struct bucket_links)) +
+        header->ghost_sets * sizeof(struct ghost_set);
     stats->pool_size_used += load_relaxed(&header->used_blocks) * BLOCK_BYTES;
     stats->payload_bytes += load_relaxed(&header->payload_bytes);
     stats->allocated_bytes +=
@@ -273,8 +275,10 @@ pmc_stats(struct pmc_cache *cache, struct pmc_stats *stats_out)
     for (uint32_t place = 0; place < ATTACHMENTS_MAX; place++) {
         const struct attachment *attachment = &cache->pool->attachments[place];
 
-        stats.hit += load_relaxed(&attachment->hit);
-        stats.miss += load_relaxed(&attachment->miss);
+        stats.hit += load_relaxed(&attachment->quick.hit) +
+                     load_relaxed(&attachment->shared.hit);
+        stats.miss += load_relaxed(&attachment->quick.miss) +
+                      load_relaxed(&attachment->shared.miss);
         stats.lock_timeouts += load_relaxed(&attachment->lock_timeouts);
         stats.rejected += load_relaxed(&attachment->rejected);
     }

@@ -13,6 +13,7 @@
 #define PMC_CACHE_H
 
 #include "clock.h"
+#include "count.h"
 #include "hash.h"
 #include "pool.h"
 #include "shard.h"
@@ -35,7 +36,7 @@ struct pmc_cache {
 static inline uint64_t
 cache_hash(const struct pmc_cache *cache, const void *key, size_t key_size)
 {
-    return hash_bytes(key, key_size, cache->hash_seed);
+    return hash_short_bytes(key, key_size, cache->hash_seed);
 }
 
 static inline struct shard *
@@ -56,6 +57,22 @@ static inline struct attachment *
 cache_counters(const struct pmc_cache *cache)
 {
     return &cache->pool->attachments[load_relaxed(&cache->pool->place)];
+}
+
+static inline void
+cache_count_hit(struct pmc_cache *cache)
+{
+    struct attachment *counters = cache_counters(cache);
+
+    count_one(&counters->quick.hit, &counters->shared.hit);
+}
+
+static inline void
+cache_count_miss(struct pmc_cache *cache)
+{
+    struct attachment *counters = cache_counters(cache);
+
+    count_one(&counters->quick.miss, &counters->shared.miss);
 }
 
 /* False, and *status_out why, when no entry can have this key. */

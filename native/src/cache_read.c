@@ -4,10 +4,11 @@
 #include "cache.h"
 
 /* How many items of a batch the stages of pmc_get_many() are apart. */
-#define ENTRY_LAG 6u
-#define COPY_LAG 3u
-#define REQUESTS 16u
-static_assert(REQUESTS > ENTRY_LAG + COPY_LAG, "a request lives for all stages");
+#define HEAD_LAG 8u
+#define VALUE_LAG 16u
+#define COPY_LAG 20u
+#define ITEMS_UNDER_WAY 32u
+static_assert(ITEMS_UNDER_WAY > COPY_LAG, "an item is kept for all stages");
 
 /* The caches whose on-miss callbacks this thread is inside of, innermost first. */
 struct asked {
@@ -25,7 +26,7 @@ is_asked(const struct pmc_cache *cache)
     return false;
 }
 
-static bool
+static COLD bool
 ask_on_miss(struct pmc_cache *cache, const struct read_request *request)
 {
     const struct asked asked = {.cache = cache, .outer = innermost};
@@ -39,7 +40,7 @@ ask_on_miss(struct pmc_cache *cache, const struct read_request *request)
     return true;
 }
 
-static enum pmc_status
+static ALWAYS_INLINE enum pmc_status
 read_counted(struct pmc_cache *cache, struct read_request *request,
              struct read_outcome *outcome_out)
 {
@@ -50,37 +51,52 @@ read_counted(struct pmc_cache *cache, struct read_request *request,
         request->now_ms = 0;
         status = shard_read(shard, request, outcome_out);
     }
-    if (status == PMC_OK)
-        add_relaxed(&cache_counters(cache)->hit, 1);
+    if (LIKELY(status == PMC_OK))
+        cache_count_hit(cache);
     else if (status == PMC_MISS)
-        add_relaxed(&cache_counters(cache)->miss, 1);
+        cache_count_miss(cache);
     return status;
 }
 
+static inline struct pmc_found
+found_of(const struct read_outcome *outcome)
+{
+    return (struct pmc_found){.generation = outcome->head.generation,
+                              .value_size = outcome->head.size & EXTENT_SIZE,
+                              .tag = outcome->head.tag};
+}
+
 /* As read_counted(), for callers that want no more than what was found. */
-static enum pmc_status
+static ALWAYS_INLINE enum pmc_status
 read_found(struct pmc_cache *cache, struct read_request *request,
            struct pmc_found *found_out)
 {
     struct read_outcome outcome;
     enum pmc_status status = read_counted(cache, request, &outcome);
 
-    if (status == PMC_OK && found_out)
-        *found_out = outcome.found;
+    if (LIKELY(status == PMC_OK) && found_out)
+        *found_out = found_of(&outcome);
     return status;
 }
 
-static struct read_request
-read_request_of(const struct pmc_cache *cache, const void *key, size_t key_size)
+/* Written in place: a copy would wait until the stores before it have left the
+ * processor, and those for the look-up before. */
+static ALWAYS_INLINE void
+read_request_init(struct read_request *request_out, const struct pmc_cache *cache,
+                  const void *key, size_t key_size)
 {
-    return (struct read_request){
-        .key = key,
-        .key_size = key_size,
-        .hash = cache_hash(cache, key, key_size),
-        .clock_offset_ms = cache->clock_offset_ms,
-        .verify = cache->verify,
-        .bump = true,
-    };
+    request_out->key = key;
+    request_out->key_size = key_size;
+    request_out->hash = cache_hash(cache, key, key_size);
+    request_out->now_ms = 0;
+    request_out->clock_offset_ms = cache->clock_offset_ms;
+    request_out->reserve = NULL;
+    request_out->context = NULL;
+    request_out->buffer = NULL;
+    request_out->capacity = 0;
+    request_out->offset = 0;
+    request_out->verify = cache->verify;
+    request_out->bump = true;
 }
 
 enum pmc_status
@@ -94,7 +110,7 @@ pmc_get(struct pmc_cache *cache, const void *key, size_t key_size, void *buffer,
         return status;
     if (!buffer && capacity)
         return PMC_EINVAL;
-    request = read_request_of(cache, key, key_size);
+    read_request_init(&request, cache, key, key_size);
     request.buffer = buffer;
     request.capacity = capacity;
     request.offset = offset;
@@ -112,7 +128,7 @@ pmc_get_reserve(struct pmc_cache *cache, const void *key, size_t key_size,
         return status;
     if (!reserve)
         return PMC_EINVAL;
-    request = read_request_of(cache, key, key_size);
+    read_request_init(&request, cache, key, key_size);
     request.reserve = reserve;
     request.context = context;
     return read_found(cache, &request, found_out);
@@ -136,7 +152,7 @@ peek(struct pmc_cache *cache, const void *key, size_t key_size,
 
     if (!cache_key_is_valid(key, key_size, &status))
         return status;
-    *request_out = read_request_of(cache, key, key_size);
+    read_request_init(request_out, cache, key, key_size);
     request_out->bump = false;
     return shard_read(cache_shard(cache, request_out->hash), request_out, outcome_out);
 }
@@ -161,12 +177,14 @@ pmc_info(struct pmc_cache *cache, const void *key, size_t key_size,
     if (status != PMC_OK)
         return status;
     *info_out = (struct pmc_info){
-        .value_size = outcome.found.value_size,
-        .stored_bytes = (size_t)outcome.blocks * BLOCK_BYTES,
-        .ttl_ms = ttl_left(cache, outcome.deadline),
-        .generation = outcome.found.generation,
+        .value_size = outcome.head.size & EXTENT_SIZE,
+        .stored_bytes = (size_t)entry_blocks(outcome.head.key_size,
+                                             outcome.head.size & EXTENT_SIZE) *
+                        BLOCK_BYTES,
+        .ttl_ms = ttl_left(cache, entry_deadline(&outcome.head)),
+        .generation = outcome.head.generation,
         .heat = outcome.heat,
-        .tag = outcome.found.tag,
+        .tag = outcome.head.tag,
     };
     return PMC_OK;
 }
@@ -204,7 +222,7 @@ pmc_get_versioned(struct pmc_cache *cache, const void *key, size_t key_size,
         return status;
     if (!reserve)
         return PMC_EINVAL;
-    request = read_request_of(cache, key, key_size);
+    read_request_init(&request, cache, key, key_size);
     request.reserve = reserve;
     request.context = context;
     versioned_out->version_index = version_index(cache, request.hash);
@@ -212,8 +230,8 @@ pmc_get_versioned(struct pmc_cache *cache, const void *key, size_t key_size,
         load_acquire(index_version(cache_shard(cache, request.hash), request.hash));
     status = read_counted(cache, &request, &outcome);
     if (status == PMC_OK) {
-        versioned_out->found = outcome.found;
-        versioned_out->ttl_ms = ttl_left(cache, outcome.deadline);
+        versioned_out->found = found_of(&outcome);
+        versioned_out->ttl_ms = ttl_left(cache, entry_deadline(&outcome.head));
     }
     return status;
 }
@@ -227,7 +245,7 @@ pmc_bump(struct pmc_cache *cache, const void *key, size_t key_size)
 
     if (!cache_key_is_valid(key, key_size, &status))
         return status;
-    request = read_request_of(cache, key, key_size);
+    read_request_init(&request, cache, key, key_size);
     return shard_read(cache_shard(cache, request.hash), &request, &outcome);
 }
 
@@ -245,56 +263,78 @@ reserve_item(void *context, size_t value_size)
     return batch->reserve(batch->context, batch->index, value_size);
 }
 
-/* The request of an item; an invalid key is hashed as the empty one and refused
- * when its turn comes. Its bucket is fetched meanwhile. */
-static void
+/* An item on its way through the stages. */
+struct item_under_way {
+    struct shard *shard;
+    uint64_t hash;
+    uint32_t offset; /* of its entry, as it seems */
+};
+
+/* An invalid key is hashed as the empty one and refused when its turn comes. */
+static ALWAYS_INLINE void
 begin_item(struct pmc_cache *cache, const struct pmc_item *item,
-           struct read_request *request_out)
+           struct item_under_way *begun_out)
 {
     enum pmc_status status;
     bool valid = cache_key_is_valid(item->key, item->key_size, &status);
+    uint64_t hash = cache_hash(cache, item->key, valid ? item->key_size : 0);
 
-    *request_out = read_request_of(cache, item->key, valid ? item->key_size : 0);
-    shard_prefetch_bucket(cache_shard(cache, request_out->hash), request_out->hash);
+    begun_out->hash = hash;
+    begun_out->shard = cache_shard(cache, hash);
+    shard_prefetch_bucket(begun_out->shard, hash);
 }
 
-static void
-finish_item(struct pmc_cache *cache, struct pmc_item *item,
-            struct read_request *request, struct batch_reserve *batch)
+static inline void
+finish_item(struct pmc_cache *cache, struct pmc_item *item, uint64_t hash, uint64_t now,
+            struct batch_reserve *batch)
 {
-    if (!cache_key_is_valid(item->key, item->key_size, &item->status))
-        return;
-    request->reserve = reserve_item;
-    request->context = batch;
-    item->status = read_found(cache, request, &item->found);
+    struct read_request request = {
+        .key = item->key,
+        .key_size = item->key_size,
+        .hash = hash,
+        .now_ms = now,
+        .reserve = reserve_item,
+        .context = batch,
+        .verify = cache->verify,
+        .bump = true,
+    };
+
+    if (cache_key_is_valid(item->key, item->key_size, &item->status))
+        item->status = read_found(cache, &request, &item->found);
 }
 
-/* Three stages, each some items behind the one before, so that the processor
- * fetches the buckets and entries of the next items while it copies this one. */
+/* Four stages, each some items behind the one before, so that the processor
+ * fetches buckets, heads and values of the next items while it copies this one. */
 size_t
 pmc_get_many(struct pmc_cache *cache, struct pmc_item *items, size_t count,
              pmc_reserve_many_fn reserve, void *context)
 {
     struct batch_reserve batch = {.reserve = reserve, .context = context};
-    struct read_request requests[REQUESTS];
+    struct item_under_way under_way[ITEMS_UNDER_WAY];
     uint64_t now = cache_now_ms(cache);
     size_t found = 0;
 
-    for (size_t step = 0; step < count + ENTRY_LAG + COPY_LAG; step++) {
+    for (size_t step = 0; step < count + COPY_LAG; step++) {
         if (step < count)
-            begin_item(cache, &items[step], &requests[step % REQUESTS]);
-        if (step >= ENTRY_LAG && step - ENTRY_LAG < count) {
-            uint64_t hash = requests[(step - ENTRY_LAG) % REQUESTS].hash;
+            begin_item(cache, &items[step], &under_way[step % ITEMS_UNDER_WAY]);
+        if (step >= HEAD_LAG && step - HEAD_LAG < count) {
+            struct item_under_way *item =
+                &under_way[(step - HEAD_LAG) % ITEMS_UNDER_WAY];
 
-            shard_prefetch_entry(cache_shard(cache, hash), hash);
+            item->offset = shard_prefetch_head(item->shard, item->hash);
         }
-        if (step >= ENTRY_LAG + COPY_LAG) {
-            size_t index = step - ENTRY_LAG - COPY_LAG;
+        if (step >= VALUE_LAG && step - VALUE_LAG < count) {
+            const struct item_under_way *item =
+                &under_way[(step - VALUE_LAG) % ITEMS_UNDER_WAY];
 
-            batch.index = index;
-            requests[index % REQUESTS].now_ms = now;
-            finish_item(cache, &items[index], &requests[index % REQUESTS], &batch);
-            found += items[index].status == PMC_OK;
+            if (item->offset != NO_OFFSET)
+                shard_prefetch_value(item->shard, item->offset);
+        }
+        if (step >= COPY_LAG) {
+            batch.index = step - COPY_LAG;
+            finish_item(cache, &items[batch.index],
+                        under_way[batch.index % ITEMS_UNDER_WAY].hash, now, &batch);
+            found += items[batch.index].status == PMC_OK;
         }
     }
     return found;

@@ -23,6 +23,7 @@ struct report {
 
 struct totals {
     uint64_t entries;
+    uint64_t mortals;
     uint64_t used_blocks;
     uint64_t payload_bytes;
 };
@@ -60,7 +61,7 @@ check_slot(const struct shard *shard, uint32_t primary, uint32_t slot,
     struct entry_head *head;
     uint64_t hash;
 
-    if (!index_entry_is_sound(shard, content.offset, content.check)) {
+    if (!index_slot_is_sound(shard, slot)) {
         broken(report, "slot %u points at no entry (block %u)", slot, content.offset);
         return;
     }
@@ -68,18 +69,18 @@ check_slot(const struct shard *shard, uint32_t primary, uint32_t slot,
     hash = index_hash_at(shard, content.offset);
     if (!index_belongs(shard, primary, content.offset))
         broken(report, "slot %u holds a key of another bucket", slot);
-    if (index_tag(hash) != content.tag)
+    if (index_tag(hash) != (content.tag & TAG_HASH))
         broken(report, "slot %u has the wrong tag", slot);
     if (index_find_locked(shard, hash, entry_key(head), head->key_size) != slot)
         broken(report, "the key of slot %u is in another slot too", slot);
     if (queue_of(shard, slot) == 0)
         broken(report, "slot %u is in no queue", slot);
-    if (shard_checksum(hash, head->tag, entry_key(head) + head->key_size,
-                       head->size & EXTENT_SIZE) != head->checksum)
+    if (!shard_is_intact(hash, head, entry_key(head) + head->key_size))
         broken(report, "the value of slot %u has the wrong checksum", slot);
     if (head->generation > load_relaxed(&shard->header->generation))
         broken(report, "slot %u has a generation of the future", slot);
     totals->entries++;
+    totals->mortals += entry_deadline(head) != 0;
     totals->used_blocks += slot_blocks(shard, slot);
     totals->payload_bytes += (uint64_t)head->key_size + (head->size & EXTENT_SIZE);
 }
@@ -97,16 +98,16 @@ check_index(const struct shard *shard, struct totals *totals, struct report *rep
         uint32_t number = primary;
         int hops = 0;
 
-        if (load_relaxed(&shard->buckets[primary].seq) & 1)
+        if (load_relaxed(&shard->buckets[primary].seq) & SEQ_ODD)
             broken(report, "bucket %u has an odd sequence number", primary);
         for (; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
             const struct bucket *bucket = &shard->buckets[number];
 
             for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
                 if (slot_tag(bucket, way) != 0)
-                    check_slot(shard, primary, number * BUCKET_SLOTS + way, totals,
+                    check_slot(shard, primary, number * BUCKET_STRIDE + way, totals,
                                report);
-            number = index_chain_next(shard, bucket);
+            number = index_chain_next(shard, number);
         }
         if (number != NO_BUCKET)
             broken(report, "the chain of bucket %u is too long", primary);
@@ -223,8 +224,7 @@ check_queue(const struct shard *shard, uint32_t number, struct totals *totals,
     uint32_t entries = 0;
 
     while (slot != NO_SLOT && entries <= queue->entries) {
-        if (slot / BUCKET_SLOTS >= shard->max_buckets + shard->max_overflow ||
-            queue_of(shard, slot) != number ||
+        if (!slot_is_possible(shard, slot) || queue_of(shard, slot) != number ||
             queue_previous(shard, slot) != previous) {
             broken(report, "queue %u is broken at slot %u", number, slot);
             return;
@@ -252,6 +252,8 @@ check_counters(const struct shard *shard, const struct totals *totals,
     if (queued.entries != totals->entries)
         broken(report, "%llu entries are in queues, %llu in the index",
                (unsigned long long)queued.entries, (unsigned long long)totals->entries);
+    if (load_relaxed(&header->mortals) != totals->mortals)
+        broken(report, "the counter of entries with a deadline is off");
     if (load_relaxed(&header->entries) != totals->entries ||
         load_relaxed(&header->used_blocks) != totals->used_blocks ||
         load_relaxed(&header->payload_bytes) != totals->payload_bytes)

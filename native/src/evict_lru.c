@@ -67,14 +67,14 @@ lru_admit(struct shard *shard, uint32_t slot, uint32_t blocks, bool remembered)
     (void)remembered;
     tick(shard, blocks);
     now = load_relaxed(&shard->header->lru_clock);
-    store_relaxed(&slot_bucket(shard, slot)->heat[slot % BUCKET_SLOTS], (uint8_t)now);
+    store_relaxed(slot_heat(shard, slot), (uint8_t)now);
     push_as_used(shard, slot, now, blocks);
 }
 
 static uint32_t
 heat_of(const struct shard *shard, uint32_t slot)
 {
-    return load_relaxed(&slot_bucket(shard, slot)->heat[slot % BUCKET_SLOTS]);
+    return load_relaxed(slot_heat(shard, slot));
 }
 
 /* The oldest class with entries, looking from the youngest's successor on. */
@@ -112,8 +112,7 @@ lru_propose(struct shard *shard)
             continue;
         }
         queue_push_locked(shard, QUEUE_CANDIDATE, slot, blocks);
-        store_relaxed(&slot_bucket(shard, slot)->heat[slot % BUCKET_SLOTS],
-                      NOT_USED_SINCE);
+        store_relaxed(slot_heat(shard, slot), NOT_USED_SINCE);
         return slot;
     }
     return NO_SLOT;

@@ -51,7 +51,7 @@ capacity(const struct shard *shard)
 static _Atomic uint8_t *
 heat_of(const struct shard *shard, uint32_t slot)
 {
-    return &slot_bucket(shard, slot)->heat[slot % BUCKET_SLOTS];
+    return slot_heat(shard, slot);
 }
 
 /* ---- the lengths of the ghost queues ---------------------------------- */
@@ -296,7 +296,7 @@ s3fifo_admit(struct shard *shard, uint32_t slot, uint32_t blocks, bool remembere
 static uint32_t
 make_candidate(struct shard *shard, uint32_t slot, uint32_t blocks, bool from_main)
 {
-    _Atomic uint8_t *state = &slot_bucket(shard, slot)->state[slot % BUCKET_SLOTS];
+    _Atomic uint8_t *state = slot_state(shard, slot);
     uint8_t kept = (uint8_t)(load_relaxed(state) & ~STATE_FROM_MAIN);
 
     queue_remove_locked(shard, slot, blocks);
@@ -374,7 +374,7 @@ s3fifo_pardon(struct shard *shard, uint32_t slot, uint32_t blocks)
 static void
 s3fifo_evicted(struct shard *shard, uint32_t slot, uint64_t hash, uint32_t blocks)
 {
-    uint8_t state = load_relaxed(&slot_bucket(shard, slot)->state[slot % BUCKET_SLOTS]);
+    uint8_t state = load_relaxed(slot_state(shard, slot));
     bool from_main =
         (state & STATE_FROM_MAIN) != 0 || (state & STATE_QUEUE) == QUEUE_MAIN;
 

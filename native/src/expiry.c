@@ -11,30 +11,67 @@ expiry_deadline(uint64_t now_ms, int64_t ttl_ms)
     return now_ms + (uint64_t)ttl_ms;
 }
 
+/* Slots that one call looks at. */
+#define SLOTS_A_SWEEP 8u
+
 /* Primary buckets come first, then the overflow buckets ever taken. */
 static uint32_t
-swept_bucket(struct shard *shard)
+swept_bucket(const struct shard *shard, uint32_t turn)
 {
-    struct shard_header *header = shard->header;
-    uint32_t count =
-        (uint32_t)min_u64(load_relaxed(&header->bucket_count), shard->max_buckets);
-    uint32_t turn = header->sweep_bucket;
+    uint32_t count = (uint32_t)min_u64(load_relaxed(&shard->header->bucket_count),
+                                       shard->max_buckets);
+    uint32_t used =
+        (uint32_t)min_u64(shard->header->overflow_used, shard->max_overflow);
 
-    if (turn >= count + min_u64(header->overflow_used, shard->max_overflow))
-        turn = header->sweep_bucket = 0;
-    return turn < count ? turn : shard->max_buckets + (turn - count);
+    if (turn < count)
+        return turn;
+    return turn - count < used ? shard->max_buckets + (turn - count) : NO_BUCKET;
+}
+
+static bool
+slot_is_expired(const struct shard *shard, uint32_t slot, uint64_t now_ms)
+{
+    uint32_t offset = slot_offset(shard, slot);
+
+    return slot_tag(slot_bucket(shard, slot), slot % BUCKET_STRIDE) != 0 &&
+           offset + UINT64_C(2) <= shard_limit(shard) &&
+           expiry_passed(entry_deadline(entry_at(shard, offset)), now_ms);
+}
+
+/* The deadlines are in the entries' heads: ask for those of the next bucket early. */
+static void
+prefetch_heads(const struct shard *shard, uint32_t number)
+{
+    const struct bucket *bucket = &shard->buckets[number];
+
+    for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
+        if (slot_tag(bucket, way) != 0 &&
+            load_relaxed(&bucket->offset[way]) < shard->max_blocks)
+            __builtin_prefetch(entry_at(shard, load_relaxed(&bucket->offset[way])));
 }
 
 uint32_t
 expiry_sweep_locked(struct shard *shard, uint64_t now_ms)
 {
-    uint32_t number = swept_bucket(shard);
-    const struct bucket *bucket = &shard->buckets[number];
+    struct shard_header *header = shard->header;
+    uint32_t next;
 
-    for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
-        if (slot_tag(bucket, way) != 0 &&
-            expiry_passed(slot_deadline(bucket, way), now_ms))
-            return number * BUCKET_SLOTS + way;
-    shard->header->sweep_bucket++; /* only when there is none left in this one */
+    if (load_relaxed(&header->mortals) == 0)
+        return NO_SLOT;
+    for (uint32_t looked = 0; looked < SLOTS_A_SWEEP; looked++) {
+        uint32_t number = swept_bucket(shard, header->sweep_slot / BUCKET_STRIDE);
+        uint32_t way = header->sweep_slot % BUCKET_STRIDE;
+
+        if (number == NO_BUCKET)
+            header->sweep_slot = 0;
+        else if (way < BUCKET_SLOTS &&
+                 slot_is_expired(shard, number * BUCKET_STRIDE + way, now_ms))
+            return number * BUCKET_STRIDE + way; /* and look at it once more */
+        else
+            header->sweep_slot++;
+    }
+    next = swept_bucket(shard, header->sweep_slot / BUCKET_STRIDE);
+    if (next != NO_BUCKET)
+        prefetch_heads(shard, next);
     return NO_SLOT;
 }

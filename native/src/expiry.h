@@ -16,9 +16,9 @@ expiry_passed(uint64_t deadline, uint64_t now_ms)
     return deadline != 0 && deadline <= now_ms;
 }
 
-/* Look through one bucket and return an expired slot of it; NO_SLOT when it has
- * none, and the next call looks at the next. A whole round visits every bucket,
- * overflow included. Needs the lock. */
+/* Look at the next few slots and return the first of an expired entry; NO_SLOT when
+ * there is none. A whole round visits every slot, overflow included. Needs the
+ * lock. */
 uint32_t expiry_sweep_locked(struct shard *shard, uint64_t now_ms);
 
 #endif

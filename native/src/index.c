@@ -21,16 +21,51 @@ primary_of(const struct shard *shard, uint64_t hash)
     return index_bucket_of(hash, (uint32_t)min_u64(count, shard->max_buckets));
 }
 
-uint32_t
-index_chain_next(const struct shard *shard, const struct bucket *bucket)
+static bool
+is_overflow(const struct shard *shard, uint32_t number)
 {
-    uint32_t next = load_relaxed(&bucket->overflow);
+    uint64_t limit =
+        min_u64(load_relaxed(&shard->header->overflow_limit), shard->max_overflow);
 
-    if (next < shard->max_buckets ||
-        next - shard->max_buckets >=
-            min_u64(load_relaxed(&shard->header->overflow_limit), shard->max_overflow))
+    return number >= shard->max_buckets && number - shard->max_buckets < limit;
+}
+
+uint32_t
+index_chain_next(const struct shard *shard, uint32_t number)
+{
+    uint32_t next;
+
+    if (LIKELY(!(load_relaxed(&shard->buckets[number].seq) & SEQ_CHAINED)))
         return NO_BUCKET;
-    return next;
+    next = load_relaxed(&shard->links[number].overflow);
+    return is_overflow(shard, next) ? next : NO_BUCKET;
+}
+
+void
+index_chain_to(struct shard *shard, uint32_t number, uint32_t next)
+{
+    _Atomic uint64_t *seq = &shard->buckets[number].seq;
+    uint64_t ended = load_relaxed(seq) & ~SEQ_CHAINED;
+
+    store_relaxed(&shard->links[number].overflow, next);
+    store_relaxed(seq, next == NO_BUCKET ? ended : ended | SEQ_CHAINED);
+}
+
+void
+index_empty_bucket(struct shard *shard, uint32_t number)
+{
+    for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
+        store_relaxed(&shard->buckets[number].tags[way], 0);
+    index_chain_to(shard, number, NO_BUCKET);
+}
+
+bool
+index_bucket_is_empty(const struct bucket *bucket)
+{
+    for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
+        if (slot_tag(bucket, way) != 0)
+            return false;
+    return true;
 }
 
 /* Overflow buckets ever taken, as far as there are so many. */
@@ -51,24 +86,16 @@ index_format_locked(struct shard *shard)
         store_relaxed(&header->bucket_count, count);
     }
     for (uint32_t number = 0; number < count; number++) {
-        struct bucket *bucket = &shard->buckets[number];
-
-        index_write_begin(bucket);
-        store_relaxed(&bucket->overflow, NO_BUCKET);
-        store_relaxed(&bucket->tags[0], 0);
-        store_relaxed(&bucket->tags[1], 0);
-        index_write_end(bucket);
+        index_write_begin(&shard->buckets[number]);
+        index_empty_bucket(shard, number);
+        index_write_end(&shard->buckets[number]);
         STEP("clear.bucket");
     }
-    for (uint32_t number = 0; number < overflow_used(shard); number++) {
-        struct bucket *bucket = &shard->buckets[shard->max_buckets + number];
-
-        store_relaxed(&bucket->tags[0], 0);
-        store_relaxed(&bucket->tags[1], 0);
-    }
+    for (uint32_t number = 0; number < overflow_used(shard); number++)
+        index_empty_bucket(shard, shard->max_buckets + number);
     header->overflow_used = 0;
     header->overflow_free = NO_BUCKET;
-    header->sweep_bucket = 0;
+    header->sweep_slot = 0;
 }
 
 RACES_BY_DESIGN uint64_t
@@ -79,25 +106,24 @@ index_hash_at(const struct shard *shard, uint32_t offset)
     return hash_bytes(entry_key(head), head->key_size, shard->hash_seed);
 }
 
-RACES_BY_DESIGN bool
-index_entry_is_sound(const struct shard *shard, uint32_t offset, uint8_t check)
+/* Is there an entry at offset, within the heap, of the sizes that the check of this
+ * tag stands for? */
+RACES_BY_DESIGN static bool
+entry_is_sound(const struct shard *shard, uint32_t offset, uint16_t tag)
 {
-    uint32_t limit = (uint32_t)min_u64(load_relaxed(&shard->header->limit_blocks),
-                                       shard->max_blocks);
-    uint64_t blocks;
+    uint32_t limit = shard_limit(shard);
+    const struct entry_head *head = entry_at(shard, offset);
 
-    if (offset >= limit || limit - offset < 2 || !extent_is_entry(shard, offset))
-        return false;
-    blocks = extent_blocks(shard, offset);
-    return blocks <= limit - offset && (uint8_t)blocks == check;
+    return offset < limit && limit - offset >= 2 && (head->size & EXTENT_ENTRY) != 0 &&
+           index_check(head->size, head->key_size) == (tag & TAG_CHECK) &&
+           entry_blocks(head->key_size, head->size & EXTENT_SIZE) <= limit - offset;
 }
 
-/* Does the slot point at an entry of its size? */
-static bool
-slot_is_sound(const struct shard *shard, const struct bucket *bucket, uint32_t way)
+bool
+index_slot_is_sound(const struct shard *shard, uint32_t slot)
 {
-    return index_entry_is_sound(shard, load_relaxed(&bucket->offset[way]),
-                                load_relaxed(&bucket->check[way]));
+    return entry_is_sound(shard, slot_offset(shard, slot),
+                          slot_tag(slot_bucket(shard, slot), slot % BUCKET_STRIDE));
 }
 
 /* ---- finding --------------------------------------------------------- */
@@ -111,63 +137,85 @@ key_equals(const struct shard *shard, uint32_t offset, const void *key, size_t k
            (key_size == 0 || memcmp(entry_key(head), key, key_size) == 0);
 }
 
-uint32_t
-index_find_locked(const struct shard *shard, uint64_t hash, const void *key,
-                  size_t key_size)
+/* Does the slot hold what is looked for? */
+typedef bool (*slot_test)(const struct shard *shard, uint32_t slot,
+                          const void *context);
+
+/* The first slot of the hash's chain with its tag that passes the test. */
+static inline uint32_t
+find_in_chain(const struct shard *shard, uint64_t hash, slot_test test,
+              const void *context)
 {
     uint32_t number = primary_of(shard, hash);
     uint16_t tag = index_tag(hash);
 
     for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
-        const struct bucket *bucket = &shard->buckets[number];
+        uint32_t matches = index_matches(&shard->buckets[number], tag);
 
-        for (uint32_t way = 0; way < BUCKET_SLOTS; way++) {
-            uint32_t offset = load_relaxed(&bucket->offset[way]);
+        for (; matches; matches &= matches - 1) {
+            uint32_t slot = number * BUCKET_STRIDE + index_match_way(matches);
 
-            if (slot_tag(bucket, way) == tag &&
-                index_entry_is_sound(shard, offset,
-                                     load_relaxed(&bucket->check[way])) &&
-                key_equals(shard, offset, key, key_size))
-                return number * BUCKET_SLOTS + way;
+            if (test(shard, slot, context))
+                return slot;
         }
-        number = index_chain_next(shard, bucket);
+        number = index_chain_next(shard, number);
     }
     return NO_SLOT;
+}
+
+struct wanted_key {
+    const void *key;
+    size_t key_size;
+};
+
+static bool
+slot_has_key(const struct shard *shard, uint32_t slot, const void *context)
+{
+    const struct wanted_key *wanted = context;
+
+    return index_slot_is_sound(shard, slot) &&
+           key_equals(shard, slot_offset(shard, slot), wanted->key, wanted->key_size);
+}
+
+uint32_t
+index_find_locked(const struct shard *shard, uint64_t hash, const void *key,
+                  size_t key_size)
+{
+    struct wanted_key wanted = {key, key_size};
+
+    return find_in_chain(shard, hash, slot_has_key, &wanted);
+}
+
+/* Another key with this tag is rare enough to be hashed. */
+static bool
+slot_is_doubtful(const struct shard *shard, uint32_t slot, const void *context)
+{
+    const uint64_t *hash = context;
+    uint64_t found;
+
+    if (!index_slot_is_sound(shard, slot))
+        return true;
+    found = index_hash_at(shard, slot_offset(shard, slot));
+    return index_tag(found) != index_tag(*hash) ||
+           primary_of(shard, found) != primary_of(shard, *hash);
 }
 
 bool
 index_is_doubtful_locked(const struct shard *shard, uint64_t hash)
 {
-    uint32_t number = primary_of(shard, hash);
-    uint16_t tag = index_tag(hash);
+    return find_in_chain(shard, hash, slot_is_doubtful, &hash) != NO_SLOT;
+}
 
-    for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
-        const struct bucket *bucket = &shard->buckets[number];
-
-        for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
-            if (slot_tag(bucket, way) == tag && !slot_is_sound(shard, bucket, way))
-                return true;
-        number = index_chain_next(shard, bucket);
-    }
-    return false;
+static bool
+slot_has_offset(const struct shard *shard, uint32_t slot, const void *context)
+{
+    return slot_offset(shard, slot) == *(const uint32_t *)context;
 }
 
 uint32_t
 index_find_offset_locked(const struct shard *shard, uint64_t hash, uint32_t offset)
 {
-    uint32_t number = primary_of(shard, hash);
-    uint16_t tag = index_tag(hash);
-
-    for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
-        const struct bucket *bucket = &shard->buckets[number];
-
-        for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
-            if (slot_tag(bucket, way) == tag &&
-                load_relaxed(&bucket->offset[way]) == offset)
-                return number * BUCKET_SLOTS + way;
-        number = index_chain_next(shard, bucket);
-    }
-    return NO_SLOT;
+    return find_in_chain(shard, hash, slot_has_offset, &offset);
 }
 
 uint32_t
@@ -177,7 +225,7 @@ index_any_in_chain(const struct shard *shard, uint64_t hash)
 
     for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
         if (slot_tag(&shard->buckets[number], way) != 0)
-            return number * BUCKET_SLOTS + way;
+            return number * BUCKET_STRIDE + way;
     return NO_SLOT;
 }
 
@@ -187,50 +235,34 @@ struct slot_content
 index_read_slot(const struct shard *shard, uint32_t slot)
 {
     const struct bucket *bucket = slot_bucket(shard, slot);
-    uint32_t way = slot % BUCKET_SLOTS;
+    uint32_t way = slot % BUCKET_STRIDE;
 
     return (struct slot_content){
         .offset = load_relaxed(&bucket->offset[way]),
-        .deadline = slot_deadline(bucket, way),
         .tag = slot_tag(bucket, way),
         .heat = load_relaxed(&bucket->heat[way]),
         .state = load_relaxed(&bucket->state[way]),
-        .check = load_relaxed(&bucket->check[way]),
     };
-}
-
-static void
-write_tag(struct bucket *bucket, uint32_t way, uint16_t tag)
-{
-    uint32_t shift = way % 4 * 16;
-    uint64_t word = load_relaxed(&bucket->tags[way / 4]);
-
-    word &= ~(UINT64_C(0xffff) << shift);
-    store_relaxed(&bucket->tags[way / 4], word | (uint64_t)tag << shift);
 }
 
 void
 index_write_slot(struct shard *shard, uint32_t slot, const struct slot_content *content)
 {
     struct bucket *bucket = slot_bucket(shard, slot);
-    uint32_t way = slot % BUCKET_SLOTS;
+    uint32_t way = slot % BUCKET_STRIDE;
 
     store_relaxed(&bucket->offset[way], content->offset);
     STEP("slot.offset");
-    store_relaxed(&bucket->deadline_low[way], (uint32_t)content->deadline);
-    store_relaxed(&bucket->deadline_high[way], (uint8_t)(content->deadline >> 32));
-    STEP("slot.deadline");
     store_relaxed(&bucket->heat[way], content->heat);
     store_relaxed(&bucket->state[way], content->state);
-    store_relaxed(&bucket->check[way], content->check);
-    STEP("slot.check");
-    write_tag(bucket, way, content->tag);
+    STEP("slot.state");
+    store_relaxed(&bucket->tags[way], content->tag);
 }
 
 void
 index_clear_slot(struct shard *shard, uint32_t slot)
 {
-    write_tag(slot_bucket(shard, slot), slot % BUCKET_SLOTS, 0);
+    store_relaxed(&slot_bucket(shard, slot)->tags[slot % BUCKET_STRIDE], 0);
 }
 
 static void
@@ -320,6 +352,28 @@ index_update_locked(struct shard *shard, uint64_t hash, uint32_t slot,
     intent_done(shard);
 }
 
+/* The entry's head is written in place; readers of the bucket look again. */
+void
+index_touch_locked(struct shard *shard, uint64_t hash, uint32_t slot, uint64_t deadline)
+{
+    struct bucket *primary = primary_bucket(shard, hash);
+    struct entry_head *head = entry_at(shard, slot_offset(shard, slot));
+
+    shard->header->intent_deadline = entry_deadline(head);
+    shard->header->intent_checksum = head->checksum;
+    intend(shard, primary, slot, INTENT_TOUCH);
+    STEP("touch.begin");
+    change_begin(shard, hash, primary);
+    head->checksum ^= entry_deadline_mark(entry_deadline(head));
+    head->deadline_low = (uint32_t)deadline;
+    STEP("touch.torn");
+    head->deadline_high = (uint8_t)(deadline >> 32);
+    head->checksum ^= entry_deadline_mark(deadline);
+    change_end(shard, hash, primary);
+    STEP("touch.end");
+    intent_done(shard);
+}
+
 void
 index_move_locked(struct shard *shard, uint64_t hash, uint32_t slot, uint32_t offset)
 {
@@ -327,31 +381,22 @@ index_move_locked(struct shard *shard, uint64_t hash, uint32_t slot, uint32_t of
 
     index_write_begin(primary);
     STEP("move.begin");
-    store_relaxed(&slot_bucket(shard, slot)->offset[slot % BUCKET_SLOTS], offset);
+    store_relaxed(&slot_bucket(shard, slot)->offset[slot % BUCKET_STRIDE], offset);
     STEP("move.written");
     index_write_end(primary);
 }
+
+/* ---- overflow -------------------------------------------------------- */
 
 /* The bucket is in no chain any more. Its slots are cleared, because the expiry
  * sweep looks at every overflow bucket ever taken. */
 static void
 give_overflow(struct shard *shard, uint32_t number)
 {
-    struct bucket *bucket = &shard->buckets[number];
-
-    store_relaxed(&bucket->tags[0], 0);
-    store_relaxed(&bucket->tags[1], 0);
-    store_relaxed(&bucket->overflow, shard->header->overflow_free);
+    index_empty_bucket(shard, number);
+    store_relaxed(&shard->links[number].overflow, shard->header->overflow_free);
     shard->header->overflow_free = number;
 }
-
-static bool
-bucket_is_empty(const struct bucket *bucket)
-{
-    return load_relaxed(&bucket->tags[0]) == 0 && load_relaxed(&bucket->tags[1]) == 0;
-}
-
-/* ---- overflow -------------------------------------------------------- */
 
 /* May this bucket be what the list of free ones names? Those hold nothing. */
 static bool
@@ -359,7 +404,7 @@ overflow_is_free(const struct shard *shard, uint32_t number)
 {
     return number >= shard->max_buckets &&
            number - shard->max_buckets < overflow_used(shard) &&
-           bucket_is_empty(&shard->buckets[number]);
+           index_bucket_is_empty(&shard->buckets[number]);
 }
 
 static uint32_t
@@ -369,15 +414,14 @@ take_overflow(struct shard *shard)
     uint32_t limit =
         (uint32_t)min_u64(load_relaxed(&header->overflow_limit), shard->max_overflow);
     uint32_t number = header->overflow_free;
-    struct bucket *bucket;
 
     if (overflow_is_free(shard, number)) {
-        header->overflow_free = load_relaxed(&shard->buckets[number].overflow);
+        header->overflow_free = load_relaxed(&shard->links[number].overflow);
     } else {
         header->overflow_free = NO_BUCKET;
         number = shard->max_buckets + header->overflow_used;
         while (header->overflow_used < limit &&
-               !bucket_is_empty(&shard->buckets[number])) {
+               !index_bucket_is_empty(&shard->buckets[number])) {
             header->overflow_used++; /* it was miscounted */
             number++;
         }
@@ -385,10 +429,7 @@ take_overflow(struct shard *shard)
             return NO_BUCKET;
         header->overflow_used++;
     }
-    bucket = &shard->buckets[number];
-    store_relaxed(&bucket->tags[0], 0);
-    store_relaxed(&bucket->tags[1], 0);
-    store_relaxed(&bucket->overflow, NO_BUCKET);
+    index_empty_bucket(shard, number);
     return number;
 }
 
@@ -398,18 +439,18 @@ static uint32_t
 free_slot_in_chain(struct shard *shard, uint32_t number)
 {
     for (int hops = 0; hops < CHAIN_MAX; hops++) {
-        struct bucket *bucket = &shard->buckets[number];
-        uint32_t next = index_chain_next(shard, bucket);
+        const struct bucket *bucket = &shard->buckets[number];
+        uint32_t next = index_chain_next(shard, number);
 
         for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
             if (slot_tag(bucket, way) == 0)
-                return number * BUCKET_SLOTS + way;
+                return number * BUCKET_STRIDE + way;
         if (next == NO_BUCKET) {
             next = take_overflow(shard);
             if (next == NO_BUCKET)
                 return NO_SLOT;
             STEP("insert.overflow");
-            store_relaxed(&bucket->overflow, next);
+            index_chain_to(shard, number, next);
         }
         number = next;
     }
@@ -454,6 +495,14 @@ copy_slot(struct shard *shard, uint32_t from, uint32_t to)
     index_write_slot(shard, to, &content);
 }
 
+/* Is there an entry in the slot, and does it look like one? */
+static bool
+slot_is_whole(const struct shard *shard, uint32_t slot)
+{
+    return slot_tag(slot_bucket(shard, slot), slot % BUCKET_STRIDE) != 0 &&
+           index_slot_is_sound(shard, slot);
+}
+
 /* Copy what belongs to the new bucket. False: no overflow bucket was left, and
  * the copies are to be forgotten. */
 static bool
@@ -462,22 +511,21 @@ split_copy(struct shard *shard, uint32_t parent, uint32_t child)
     uint32_t number = parent;
 
     for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
-        const struct bucket *bucket = &shard->buckets[number];
-
         for (uint32_t way = 0; way < BUCKET_SLOTS; way++) {
-            uint32_t offset = load_relaxed(&bucket->offset[way]);
+            uint32_t from = number * BUCKET_STRIDE + way;
             uint32_t to;
 
-            if (slot_tag(bucket, way) == 0 || !slot_is_sound(shard, bucket, way) ||
-                index_bucket_of(index_hash_at(shard, offset), child + 1) != child)
+            if (!slot_is_whole(shard, from) ||
+                index_bucket_of(index_hash_at(shard, slot_offset(shard, from)),
+                                child + 1) != child)
                 continue;
             to = free_slot_in_chain(shard, child);
             if (to == NO_SLOT)
                 return false;
-            copy_slot(shard, number * BUCKET_SLOTS + way, to);
+            copy_slot(shard, from, to);
             STEP("split.copy");
         }
-        number = index_chain_next(shard, bucket);
+        number = index_chain_next(shard, number);
     }
     return true;
 }
@@ -489,26 +537,24 @@ split_clear(struct shard *shard, uint32_t parent)
     uint32_t number = parent;
 
     for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
-        struct bucket *bucket = &shard->buckets[number];
-
         for (uint32_t way = 0; way < BUCKET_SLOTS; way++) {
-            uint32_t offset = load_relaxed(&bucket->offset[way]);
+            uint32_t from = number * BUCKET_STRIDE + way;
             uint64_t hash;
             uint32_t to;
 
-            if (slot_tag(bucket, way) == 0 || !slot_is_sound(shard, bucket, way))
+            if (!slot_is_whole(shard, from))
                 continue;
-            hash = index_hash_at(shard, offset);
+            hash = index_hash_at(shard, slot_offset(shard, from));
             if (primary_of(shard, hash) == parent)
                 continue;
-            to = index_find_offset_locked(shard, hash, offset);
+            to = index_find_offset_locked(shard, hash, slot_offset(shard, from));
             if (to == NO_SLOT)
                 continue; /* its tag is not its key's: left for recovery */
-            queue_relocate_locked(shard, number * BUCKET_SLOTS + way, to);
-            write_tag(bucket, way, 0);
+            queue_relocate_locked(shard, from, to);
+            index_clear_slot(shard, from);
             STEP("split.clear");
         }
-        number = index_chain_next(shard, bucket);
+        number = index_chain_next(shard, number);
     }
 }
 
@@ -522,8 +568,8 @@ free_slot_before(const struct shard *shard, uint32_t primary, uint32_t stop)
          hops++) {
         for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
             if (slot_tag(&shard->buckets[number], way) == 0)
-                return number * BUCKET_SLOTS + way;
-        number = index_chain_next(shard, &shard->buckets[number]);
+                return number * BUCKET_STRIDE + way;
+        number = index_chain_next(shard, number);
     }
     return NO_SLOT;
 }
@@ -534,17 +580,16 @@ static void
 shorten_chain(struct shard *shard, uint32_t primary)
 {
     uint32_t previous = primary;
-    uint32_t number = index_chain_next(shard, &shard->buckets[primary]);
+    uint32_t number = index_chain_next(shard, primary);
 
     for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
-        struct bucket *bucket = &shard->buckets[number];
-        uint32_t next = index_chain_next(shard, bucket);
+        uint32_t next = index_chain_next(shard, number);
 
         for (uint32_t way = 0; way < BUCKET_SLOTS; way++) {
-            uint32_t from = number * BUCKET_SLOTS + way;
+            uint32_t from = number * BUCKET_STRIDE + way;
             uint32_t to;
 
-            if (slot_tag(bucket, way) == 0)
+            if (slot_tag(&shard->buckets[number], way) == 0)
                 continue;
             to = free_slot_before(shard, primary, number);
             if (to == NO_SLOT)
@@ -552,10 +597,10 @@ shorten_chain(struct shard *shard, uint32_t primary)
             copy_slot(shard, from, to);
             STEP("split.pull");
             queue_relocate_locked(shard, from, to);
-            write_tag(bucket, way, 0);
+            index_clear_slot(shard, from);
         }
-        if (bucket_is_empty(bucket)) {
-            store_relaxed(&shard->buckets[previous].overflow, next);
+        if (index_bucket_is_empty(&shard->buckets[number])) {
+            index_chain_to(shard, previous, next);
             STEP("split.unlink");
             give_overflow(shard, number);
         } else {
@@ -597,25 +642,23 @@ overflow_is_ample(const struct shard *shard)
     uint32_t number = header->overflow_free;
 
     for (; spare < 2 && number >= shard->max_buckets && number < end; spare++)
-        number = load_relaxed(&shard->buckets[number].overflow);
+        number = load_relaxed(&shard->links[number].overflow);
     return spare >= 2;
 }
 
 /* The copies in a bucket that is not published after all. */
 static void
-forget_copies(struct shard *shard, struct bucket *child)
+forget_copies(struct shard *shard, uint32_t child)
 {
     uint32_t number = index_chain_next(shard, child);
 
     for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
-        uint32_t next = index_chain_next(shard, &shard->buckets[number]);
+        uint32_t next = index_chain_next(shard, number);
 
         give_overflow(shard, number);
         number = next;
     }
-    store_relaxed(&child->overflow, NO_BUCKET);
-    store_relaxed(&child->tags[0], 0);
-    store_relaxed(&child->tags[1], 0);
+    index_empty_bucket(shard, child);
 }
 
 static void
@@ -630,9 +673,7 @@ split_next_bucket(struct shard *shard)
     STEP("split.begin");
     index_write_begin(old);
     index_write_begin(new);
-    store_relaxed(&new->overflow, NO_BUCKET);
-    store_relaxed(&new->tags[0], 0);
-    store_relaxed(&new->tags[1], 0);
+    index_empty_bucket(shard, child);
     if (split_copy(shard, parent, child)) {
         STEP("split.publish");
         store_release(&header->bucket_count, child + 1);
@@ -640,7 +681,7 @@ split_next_bucket(struct shard *shard)
         split_clear(shard, parent);
         shorten_chain(shard, parent);
     } else {
-        forget_copies(shard, new);
+        forget_copies(shard, child);
     }
     index_write_end(new);
     index_write_end(old);

@@ -1,6 +1,11 @@
 /*
- * The index of a shard: a linear hash table of 128-byte buckets (Litwin, 1980)
- * with a third line for the queues, grown one bucket at a time.
+ * The index of a shard: a linear hash table of buckets of one cache line (Litwin,
+ * 1980), grown one bucket at a time.
+ *
+ *   a tag    hash 12 | check 4
+ *
+ * The check says in few bits what sizes the head of the slot's entry must name:
+ * no single wrong bit there goes unnoticed.
  *
  * Readers follow index_bucket_of() and the overflow chain under the primary
  * bucket's sequence number, and look again at bucket_count after a miss: a
@@ -12,15 +17,32 @@
 
 #include "layout.h"
 
+#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
+#include <emmintrin.h>
+#endif
+
 /* Chains longer than this are damage. */
 #define CHAIN_MAX 64
 
+#define TAG_HASH 0xfff0u
+#define TAG_CHECK 0x000fu
+
+/* What the tags of all slots with keys of this hash have in common. */
 static inline uint16_t
 index_tag(uint64_t hash)
 {
-    uint16_t tag = (uint16_t)(hash >> 32);
+    uint16_t tag = (uint16_t)(hash >> 32) & TAG_HASH;
 
-    return tag ? tag : 1;
+    return tag ? tag : TAG_CHECK + 1;
+}
+
+/* The check of an entry with a head of these sizes: the sum of their digits in base
+ * 16, but for carries, so another bit anywhere is another check. */
+static inline uint16_t
+index_check(uint32_t size, uint32_t key_size)
+{
+    return (uint16_t)(((size & EXTENT_SIZE) ^ key_size << 13) * UINT32_C(0x11111111) >>
+                      28);
 }
 
 static inline uint32_t
@@ -32,28 +54,35 @@ index_bucket_of(uint64_t hash, uint32_t bucket_count)
     return bucket < bucket_count ? bucket : bucket & (mask >> 1);
 }
 
-/* A set bit for each slot whose tag may be this one, lowest slot of each half
- * first; without a branch, because the bytes are seldom in the processor's cache.
- * A few bits are false alarms: the key decides. */
-static inline uint64_t
+/* The slots whose tags have the hash bits of this one, two bits a way of which the
+ * lower is set. */
+static inline uint32_t
 index_matches(const struct bucket *bucket, uint16_t tag)
 {
-    const uint64_t ones = UINT64_C(0x0001000100010001);
-    uint64_t low = load_relaxed(&bucket->tags[0]) ^ (ones * tag);
-    uint64_t high = load_relaxed(&bucket->tags[1]) ^ (ones * tag);
+#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
+    /* The two bytes behind the tags are read with them, and masked out below. */
+    const void *from = (const uint8_t *)bucket + offsetof(struct bucket, tags);
+    __m128i tags = _mm_loadu_si128(from);
+    __m128i hashes = _mm_and_si128(tags, _mm_set1_epi16((short)TAG_HASH));
+    __m128i equal = _mm_cmpeq_epi16(hashes, _mm_set1_epi16((short)tag));
 
-    low = (low - ones) & ~low & (ones << 15);
-    high = (high - ones) & ~high & (ones << 15);
-    return low >> 15 | high >> 14;
+    return (uint32_t)_mm_movemask_epi8(equal) & 0x1555u;
+#else
+    uint32_t matches = 0;
+
+    for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
+        matches |= (uint32_t)((slot_tag(bucket, way) & TAG_HASH) == tag) << 2 * way;
+    return matches;
+#endif
 }
+static_assert(offsetof(struct bucket, tags) + 16 <= sizeof(struct bucket),
+              "the tags can be loaded as sixteen bytes");
 
-/* The slot of the lowest set bit. */
+/* The way of the lowest match. */
 static inline uint32_t
-index_match_way(uint64_t matches)
+index_match_way(uint32_t matches)
 {
-    uint32_t bit = (uint32_t)__builtin_ctzll(matches);
-
-    return bit / 16 + bit % 16 * (BUCKET_SLOTS / 2);
+    return (uint32_t)__builtin_ctz(matches) / 2;
 }
 
 /* The version of the keys with this hash. */
@@ -67,34 +96,42 @@ index_version(const struct shard *shard, uint64_t hash)
 static inline void
 index_write_begin(struct bucket *bucket)
 {
-    store_relaxed(&bucket->seq, load_relaxed(&bucket->seq) | 1);
+    store_relaxed(&bucket->seq, load_relaxed(&bucket->seq) | SEQ_ODD);
     atomic_thread_fence(memory_order_release);
 }
 
 static inline void
 index_write_end(struct bucket *bucket)
 {
-    store_release(&bucket->seq, (load_relaxed(&bucket->seq) | 1) + 1);
+    store_release(&bucket->seq,
+                  (load_relaxed(&bucket->seq) | SEQ_ODD) + (SEQ_STEP - SEQ_ODD));
     /* What follows may overwrite bytes that the bucket pointed at. */
     atomic_thread_fence(memory_order_release);
 }
 
 /* The number of the chain's next bucket, or NO_BUCKET at its end or when it is
- * none that this shard has. */
-uint32_t index_chain_next(const struct shard *shard, const struct bucket *bucket);
+ * none that this shard has. Readers call it too. */
+uint32_t index_chain_next(const struct shard *shard, uint32_t number);
+/* Let the chain go on with bucket next; NO_BUCKET ends it. The primary bucket is
+ * odd, or the chain can be reached by nobody. */
+void index_chain_to(struct shard *shard, uint32_t number, uint32_t next);
+/* Make the bucket hold nothing, likewise. */
+void index_empty_bucket(struct shard *shard, uint32_t number);
+bool index_bucket_is_empty(const struct bucket *bucket);
 
 void index_format_locked(struct shard *shard);
 
 /* The hash of the key of the entry at offset. Bounds have been checked. */
 uint64_t index_hash_at(const struct shard *shard, uint32_t offset);
-/* Are the head and the bytes of the entry at offset within the heap, and its
- * size as the slot's check byte says? */
-bool index_entry_is_sound(const struct shard *shard, uint32_t offset, uint8_t check);
+/* Does the slot point at an entry within the heap, of the sizes that its tag's
+ * check stands for? */
+bool index_slot_is_sound(const struct shard *shard, uint32_t slot);
 
 uint32_t index_find_locked(const struct shard *shard, uint64_t hash, const void *key,
                            size_t key_size);
-/* Does a slot with this tag point at no entry? Then what it held may be under the
- * key, and come to light again: nothing may be said of the key before recovery. */
+/* Does a slot with this tag point at no entry with this tag? Then what it held may be
+ * under the key, and come to light again: nothing may be said of the key before
+ * recovery. */
 bool index_is_doubtful_locked(const struct shard *shard, uint64_t hash);
 /* The slot that points at offset, for an entry whose key has this hash. */
 uint32_t index_find_offset_locked(const struct shard *shard, uint64_t hash,
@@ -113,6 +150,9 @@ void index_update_locked(struct shard *shard, uint64_t hash, uint32_t slot,
 void index_move_locked(struct shard *shard, uint64_t hash, uint32_t slot,
                        uint32_t offset);
 void index_remove_locked(struct shard *shard, uint64_t hash, uint32_t slot);
+/* The entry now lives until deadline. */
+void index_touch_locked(struct shard *shard, uint64_t hash, uint32_t slot,
+                        uint64_t deadline);
 /* Nothing is stored under the key, and that has just been made true. */
 void index_absent_locked(struct shard *shard, uint64_t hash);
 /* Begin and end changing every key. */

@@ -3,9 +3,9 @@
  *
  *   index file   | pool header | attachments | versions | shard 0 | shard 1 | ...
  *   a shard      | shard header | leases | primary buckets ... | overflow
- *                buckets ... | ghosts ... | spans ... |
+ *                buckets ... | the links of all buckets ... | ghosts ... | spans ... |
  *   heap file    | heap header | shard 0's extents | shard 1's extents | ...
- *   an extent    entry:  | head 24 B | key | value | 0-15 B of rounding |
+ *   an extent    entry:  | head 28 B | key | value | 0-15 B of rounding |
  *                hole:   | size, size before, bin links: 16 B | free bytes |
  *                gone:   | size, size before, GONE: 16 B | spans without memory |
  *
@@ -27,10 +27,11 @@
 
 #include "base.h"
 
-#define LAYOUT_VERSION 1u
+#define LAYOUT_VERSION 2u
 
 #define BLOCK_BYTES 16u
-#define BUCKET_SLOTS 8u
+#define BUCKET_SLOTS 7u
+#define BUCKET_STRIDE 8u /* a slot's number is its bucket's times this, plus its way */
 #define NO_SLOT UINT32_MAX
 #define NO_OFFSET UINT32_MAX
 #define NO_BUCKET UINT32_MAX
@@ -40,32 +41,32 @@
 /* ---- index: buckets -------------------------------------------------- */
 
 /*
- * Three cache lines. A look-up reads the first and, on a match, the second;
- * only writers touch the third.
+ * One cache line, the only one of the index that a look-up reads:
  *
- *   line 0   seq 8 | overflow 4 | - 4 | tags 8 x 2 | offsets 8 x 4
- *   line 1   deadlines, low 8 x 4, high 8 x 1 | heat 8 | state 8 | check 8
- *   line 2   next 8 x 4 | previous 8 x 4
+ *   seq 8 | tags 7 x 2 | heat 7 | state 7 | offsets 7 x 4
+ *
+ * A tag is twelve bits of the key's hash and the entry's check; see index.h.
  */
 struct bucket {
-    _Atomic uint64_t seq;      /* odd while the bucket changes */
-    _Atomic uint32_t overflow; /* number of the next bucket of the chain */
-    uint32_t reserved;
-    _Atomic uint64_t tags[2]; /* eight times 16 bits of hash; 0: free slot */
+    _Atomic uint64_t seq;                /* changes << 2 | SEQ_CHAINED | SEQ_ODD */
+    _Atomic uint16_t tags[BUCKET_SLOTS]; /* 0: free slot */
+    _Atomic uint8_t heat[BUCKET_SLOTS];  /* mark of use, stored by readers */
+    _Atomic uint8_t state[BUCKET_SLOTS]; /* queue number; STATE_UNVERIFIED */
     _Atomic uint32_t offset[BUCKET_SLOTS];
-
-    _Atomic uint32_t deadline_low[BUCKET_SLOTS]; /* 40 bits of milliseconds; */
-    _Atomic uint8_t deadline_high[BUCKET_SLOTS]; /* 0: none */
-    _Atomic uint8_t heat[BUCKET_SLOTS];          /* mark of use, stored by readers */
-    _Atomic uint8_t state[BUCKET_SLOTS];         /* queue number; STATE_UNVERIFIED */
-    _Atomic uint8_t check[BUCKET_SLOTS];         /* low byte of the extent's blocks */
-
-    uint32_t next[BUCKET_SLOTS]; /* slots; towards the younger end */
-    uint32_t previous[BUCKET_SLOTS];
 };
-static_assert(sizeof(struct bucket) == 192, "three cache lines");
-static_assert(offsetof(struct bucket, deadline_low) == 64, "line 1");
-static_assert(offsetof(struct bucket, next) == 128, "line 2");
+static_assert(sizeof(struct bucket) == CACHE_LINE_BYTES, "one cache line");
+static_assert(offsetof(struct bucket, offset) == 36, "no padding");
+
+#define SEQ_ODD UINT64_C(1)     /* the bucket, or one of its chain, changes */
+#define SEQ_CHAINED UINT64_C(2) /* its links name another bucket of the chain */
+#define SEQ_STEP UINT64_C(4)
+
+/* What only writers need of a bucket, in a row of its own. */
+struct bucket_links {
+    _Atomic uint32_t overflow;       /* number of the next bucket of the chain */
+    uint32_t previous[BUCKET_SLOTS]; /* slots; towards the older end of the queue */
+};
+static_assert(sizeof(struct bucket_links) == 32, "two a cache line");
 
 /* The entry was found by attaching: its checksum has to be checked before it
  * is served. */
@@ -124,19 +125,17 @@ enum intent_kind {
     INTENT_NONE = 0,
     INTENT_SLOT = 1,   /* intent_slot's words are torn if intent_bucket is odd */
     INTENT_UPDATE = 2, /* ... and intent_old is what they were */
+    INTENT_TOUCH = 3,  /* its entry's deadline is torn; it was intent_deadline */
 };
 
 /* The words of a slot, gathered. */
 struct slot_content {
-    uint64_t deadline; /* milliseconds; 0: none */
     uint32_t offset;
     uint16_t tag;
     uint8_t heat;
     uint8_t state;
-    uint8_t check;
-    uint8_t reserved[7];
 };
-static_assert(sizeof(struct slot_content) == 24, "no padding");
+static_assert(sizeof(struct slot_content) == 8, "no padding");
 
 struct shard_header {
     /* line 0: the lock alone */
@@ -154,20 +153,24 @@ struct shard_header {
     _Atomic uint32_t intent_kind;
     _Atomic uint32_t intent_slot;
     _Atomic uint32_t intent_bucket; /* the primary bucket of intent_slot */
+    uint32_t intent_checksum;
     struct slot_content intent_old;
+    uint64_t intent_deadline;
     _Atomic uint64_t generation; /* the last one given */
     _Atomic uint64_t epoch;      /* raised by every recovery */
 
-    uint32_t bucket_limit;  /* primary buckets that are allocated */
-    uint32_t overflow_used; /* overflow buckets ever taken */
-    uint32_t overflow_free; /* head of the list of free ones */
-    uint32_t sweep_bucket;  /* where the expiry sweep goes on */
-    uint32_t last_offset;   /* the extent that ends at limit_blocks */
-    uint32_t ghost_sets;    /* sets in use; 0: none yet */
+    uint32_t bucket_limit;    /* primary buckets that are allocated */
+    uint32_t overflow_used;   /* overflow buckets ever taken */
+    uint32_t overflow_free;   /* head of the list of free ones */
+    uint32_t sweep_slot;      /* where the expiry sweep goes on */
+    uint32_t last_offset;     /* the extent that ends at limit_blocks */
+    uint32_t queues_doubtful; /* links contradict each other: recover */
+    uint32_t ghost_sets;      /* sets in use; 0: none yet */
     uint64_t free_blocks;
 
     /* statistics */
     _Atomic uint64_t entries;
+    _Atomic uint64_t mortals; /* entries with a deadline */
     _Atomic uint64_t used_blocks;
     _Atomic uint64_t payload_bytes;
     _Atomic uint64_t put;
@@ -239,14 +242,20 @@ struct ghost_set {
 
 /* ---- index: pool header ---------------------------------------------- */
 
+/* What the threads of one process count. */
+struct read_counters {
+    _Atomic uint64_t hit;
+    _Atomic uint64_t miss;
+};
+
 struct attachment {
     _Atomic uint32_t incarnation; /* counts the processes that had this place */
     _Atomic uint32_t process_id;  /* for people; liveness is the file lock */
-    _Atomic uint64_t hit;
-    _Atomic uint64_t miss;
     _Atomic uint64_t lock_timeouts;
     _Atomic uint64_t rejected;
-    uint8_t reserved[24];
+    struct read_counters quick;  /* of one thread, which adds without a locked */
+    struct read_counters shared; /* instruction; of all others */
+    uint8_t reserved[8];
 };
 static_assert(sizeof(struct attachment) == CACHE_LINE_BYTES, "one line each");
 
@@ -297,13 +306,15 @@ static_assert(sizeof(struct pool_header) <= PAGE_BYTES, "one page");
 struct entry_head {
     uint32_t size;          /* EXTENT_ENTRY | value size in bytes */
     uint32_t before_blocks; /* blocks of the extent before; 0: the first */
-    uint16_t key_size;
+    uint32_t next;          /* slot; towards the younger end of the queue */
+    uint32_t checksum;      /* of key hash, tag, value and deadline */
+    uint32_t generation;    /* the low half of the shard's */
+    uint32_t deadline_low;  /* 40 bits of milliseconds; 0: none */
+    uint8_t deadline_high;
     uint8_t tag;
-    uint8_t reserved;
-    uint32_t checksum; /* of key hash, tag and value */
-    uint64_t generation;
+    uint16_t key_size;
 };
-static_assert(sizeof(struct entry_head) == 24, "at most 32");
+static_assert(sizeof(struct entry_head) == 28, "at most 32, no padding");
 
 /* The head of a hole. */
 struct hole_head {
@@ -326,6 +337,7 @@ struct pool;
 struct shard {
     struct shard_header *header;
     struct bucket *buckets; /* max_buckets primary, then max_overflow */
+    struct bucket_links *links;
     struct ghost_set *ghosts;
     uint8_t *spans; /* max_blocks / SPAN_BLOCKS + 1 bytes */
     struct lease_place *leases;
@@ -407,20 +419,52 @@ entry_key(struct entry_head *head)
 static inline struct bucket *
 slot_bucket(const struct shard *shard, uint32_t slot)
 {
-    return &shard->buckets[slot / BUCKET_SLOTS];
-}
-
-static inline uint64_t
-slot_deadline(const struct bucket *bucket, uint32_t way)
-{
-    return (uint64_t)load_relaxed(&bucket->deadline_high[way]) << 32 |
-           load_relaxed(&bucket->deadline_low[way]);
+    return &shard->buckets[slot / BUCKET_STRIDE];
 }
 
 static inline uint16_t
 slot_tag(const struct bucket *bucket, uint32_t way)
 {
-    return (uint16_t)(load_relaxed(&bucket->tags[way / 4]) >> (way % 4 * 16));
+    return load_relaxed(&bucket->tags[way]);
+}
+
+static inline _Atomic uint8_t *
+slot_heat(const struct shard *shard, uint32_t slot)
+{
+    return &slot_bucket(shard, slot)->heat[slot % BUCKET_STRIDE];
+}
+
+static inline _Atomic uint8_t *
+slot_state(const struct shard *shard, uint32_t slot)
+{
+    return &slot_bucket(shard, slot)->state[slot % BUCKET_STRIDE];
+}
+
+static inline uint32_t
+slot_offset(const struct shard *shard, uint32_t slot)
+{
+    return load_relaxed(&slot_bucket(shard, slot)->offset[slot % BUCKET_STRIDE]);
+}
+
+/* Is there a slot of this number? */
+static inline bool
+slot_is_possible(const struct shard *shard, uint32_t slot)
+{
+    return slot / BUCKET_STRIDE < shard->max_buckets + shard->max_overflow &&
+           slot % BUCKET_STRIDE < BUCKET_SLOTS;
+}
+
+static inline uint64_t
+entry_deadline(const struct entry_head *head)
+{
+    return (uint64_t)head->deadline_high << 32 | head->deadline_low;
+}
+
+/* What a deadline adds to the checksum of its entry. */
+static inline uint32_t
+entry_deadline_mark(uint64_t deadline)
+{
+    return (uint32_t)(deadline * UINT64_C(0x9e3779b97f4a7c15) >> 32);
 }
 
 /* The blocks that are allocated, never more than the shard can have. */
@@ -437,8 +481,7 @@ shard_limit(const struct shard *shard)
 static inline uint32_t
 slot_blocks(const struct shard *shard, uint32_t slot)
 {
-    const struct bucket *bucket = slot_bucket(shard, slot);
-    uint32_t offset = load_relaxed(&bucket->offset[slot % BUCKET_SLOTS]);
+    uint32_t offset = slot_offset(shard, slot);
 
     if (UNLIKELY(offset >= shard_limit(shard)))
         return 0;

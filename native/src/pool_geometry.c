@@ -12,7 +12,7 @@
 /* The smallest entry that buckets are planned for, in blocks, and how many
  * entries of a bucket are planned for: the rest is room for chance. */
 #define PLANNED_ENTRY_BLOCKS 3u
-#define PLANNED_BUCKET_ENTRIES 6u
+#define PLANNED_BUCKET_ENTRIES 5u
 
 /* A shard is this large if the pool is, and there are at most so many. */
 #define SHARD_BYTES (UINT64_C(32) << 20)
@@ -75,7 +75,7 @@ pool_shard_spans_off(const struct pool_identity *identity)
     uint64_t buckets = (uint64_t)identity->max_buckets + identity->max_overflow;
 
     return 2 * PAGE_BYTES +
-           round_up(buckets * sizeof(struct bucket) +
+           round_up(buckets * (sizeof(struct bucket) + sizeof(struct bucket_links)) +
                         identity->ghost_sets * sizeof(struct ghost_set),
                     PAGE_BYTES);
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "count.h"
 #include "fault.h"
 #include "lock.h"
 #include "pool_guard.h"
@@ -227,6 +228,7 @@ after_fork_in_parent(void)
 static void
 after_fork_in_child(void)
 {
+    count_after_fork();
     for (struct pool *pool = process_pools; pool; pool = pool->next_in_process)
         (void)pool_owner(pool);
     pthread_mutex_unlock(&process_mutex);

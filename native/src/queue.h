@@ -1,7 +1,13 @@
 /*
- * Queues of slots, oldest first: doubly linked through the third line of the
- * buckets. Need the shard lock. A slot is in at most one queue, whose number is
- * in its state byte. Derived: recovery rebuilds them.
+ * Queues of slots, oldest first, doubly linked: the link to the younger end is in
+ * the entry's head, the other one in the links of the bucket. Need the shard lock. A
+ * slot is in at most one queue, whose number is in its state byte. Derived: recovery
+ * rebuilds them.
+ *
+ * The law: nothing is written to a head before the links on both of its sides agree
+ * that it is one, or a slot with a wrong offset would let bytes of another entry be
+ * overwritten. What does not agree makes the queues doubtful: from then on nothing
+ * is written to heads, and giving back the lock recovers the shard first.
  */
 #ifndef PMC_QUEUE_H
 #define PMC_QUEUE_H
@@ -23,16 +29,14 @@ void queue_relocate_locked(struct shard *shard, uint32_t from, uint32_t to);
 static inline uint32_t
 queue_of(const struct shard *shard, uint32_t slot)
 {
-    return load_relaxed(&slot_bucket(shard, slot)->state[slot % BUCKET_SLOTS]) &
-           STATE_QUEUE;
+    return load_relaxed(slot_state(shard, slot)) & STATE_QUEUE;
 }
 
 /* Links are bytes of the pool: one that leads to no slot ends the queue. */
 static inline uint32_t
 queue_link(const struct shard *shard, uint32_t slot)
 {
-    return slot / BUCKET_SLOTS < shard->max_buckets + shard->max_overflow ? slot
-                                                                          : NO_SLOT;
+    return slot_is_possible(shard, slot) ? slot : NO_SLOT;
 }
 
 /* The oldest slot of a queue. A head that says it is in another queue ends it
@@ -45,16 +49,30 @@ queue_head(const struct shard *shard, uint32_t number)
     return slot != NO_SLOT && queue_of(shard, slot) == number ? slot : NO_SLOT;
 }
 
+/* The head of the slot's entry; NULL when it points outside of the heap. */
+static inline struct entry_head *
+queue_entry(const struct shard *shard, uint32_t slot)
+{
+    uint32_t offset = slot_offset(shard, slot);
+    uint32_t limit = shard_limit(shard);
+
+    return LIKELY(offset < limit && limit - offset >= 2) ? entry_at(shard, offset)
+                                                         : NULL;
+}
+
 static inline uint32_t
 queue_next(const struct shard *shard, uint32_t slot)
 {
-    return queue_link(shard, slot_bucket(shard, slot)->next[slot % BUCKET_SLOTS]);
+    const struct entry_head *head = queue_entry(shard, slot);
+
+    return head ? queue_link(shard, head->next) : NO_SLOT;
 }
 
 static inline uint32_t
 queue_previous(const struct shard *shard, uint32_t slot)
 {
-    return queue_link(shard, slot_bucket(shard, slot)->previous[slot % BUCKET_SLOTS]);
+    return queue_link(
+        shard, shard->links[slot / BUCKET_STRIDE].previous[slot % BUCKET_STRIDE]);
 }
 
 #endif

@@ -45,6 +45,8 @@ enum pmc_status shard_grow_index(struct shard *shard);
 
 /* How many blocks a shard's heap begins with. */
 uint32_t shard_first_blocks(const struct shard *shard);
+/* Allocate the memory of buckets [from, to), with their links. */
+enum pmc_status shard_allocate_buckets(struct shard *shard, uint32_t from, uint32_t to);
 /* Allocate the heap from old to new blocks, and what the index says of it. */
 enum pmc_status shard_allocate_heap(struct shard *shard, uint32_t old, uint32_t new);
 
@@ -79,9 +81,7 @@ struct read_request {
 };
 
 struct read_outcome {
-    struct pmc_found found;
-    uint64_t deadline;
-    uint32_t blocks;
+    struct entry_head head;
     uint8_t heat;
     bool unverified; /* it was; its checksum has been found right now */
 };
@@ -89,14 +89,22 @@ struct read_outcome {
 /* PMC_OK, PMC_MISS, or PMC_EINVAL when reserve() gave up. */
 enum pmc_status shard_read(struct shard *shard, struct read_request *request,
                            struct read_outcome *outcome_out);
-/* Ask the processor for the lines that a read will need: the bucket's, then
- * the entry's. */
+/* Ask the processor for what a read will need: the bucket; then the head of the
+ * entry; then the rest of it, of which no more than so many bytes. */
 void shard_prefetch_bucket(const struct shard *shard, uint64_t hash);
-void shard_prefetch_entry(const struct shard *shard, uint64_t hash);
+/* The offset of the entry; NO_OFFSET when there seems to be none. */
+uint32_t shard_prefetch_head(const struct shard *shard, uint64_t hash);
+void shard_prefetch_value(const struct shard *shard, uint32_t offset);
+/* And what a write will need besides. */
+void shard_prefetch_links(const struct shard *shard, uint64_t hash);
 
-/* What the head of an entry records of key, tag and value. */
+/* What the head of an entry records of key, tag and value; its deadline is added
+ * by entry_deadline_mark(). */
 uint32_t shard_checksum(uint64_t hash, uint8_t tag, const void *value,
                         size_t value_size);
+/* Are these the bytes that the head is about? */
+bool shard_is_intact(uint64_t hash, const struct entry_head *head,
+                     const uint8_t *value);
 
 /* ---- shard_write.c ---- */
 

@@ -46,13 +46,15 @@ append_key(const struct shard *shard, const struct bucket *bucket, uint32_t way,
         return VISIT_DONE;
     copy_racing(&head, entry_at(shard, offset), sizeof head);
     key_size = head.key_size;
+    if (expiry_passed(entry_deadline(&head), walk->now_ms))
+        return VISIT_DONE;
     if ((head.size & EXTENT_ENTRY) == 0 || start + entry_bytes(key_size, 0) > end_bytes)
         return VISIT_DONE;
     if (walk->used + sizeof key_size + key_size > walk->capacity)
         return VISIT_FULL;
     copy_racing(record + sizeof key_size, entry_at(shard, offset) + 1, key_size);
     if (index_tag(hash_bytes(record + sizeof key_size, key_size, shard->hash_seed)) !=
-        slot_tag(bucket, way))
+        (slot_tag(bucket, way) & TAG_HASH))
         return VISIT_DONE; /* torn, or damaged */
     if (key_size < walk->prefix_size ||
         (walk->prefix_size &&
@@ -70,13 +72,12 @@ visit_slots(const struct shard *shard, uint32_t number, struct key_walk *walk)
         const struct bucket *bucket = &shard->buckets[number];
 
         for (uint32_t way = 0; way < BUCKET_SLOTS; way++) {
-            if (slot_tag(bucket, way) == 0 ||
-                expiry_passed(slot_deadline(bucket, way), walk->now_ms))
+            if (slot_tag(bucket, way) == 0)
                 continue;
             if (append_key(shard, bucket, way, walk) == VISIT_FULL)
                 return VISIT_FULL;
         }
-        number = index_chain_next(shard, bucket);
+        number = index_chain_next(shard, number);
     }
     return VISIT_DONE;
 }
@@ -90,7 +91,7 @@ visit_bucket(const struct shard *shard, uint32_t number, struct key_walk *walk)
     size_t used_before = walk->used;
     enum visit visit;
 
-    if (seq & 1)
+    if (seq & SEQ_ODD)
         return VISIT_BUSY;
     visit = visit_slots(shard, number, walk);
     atomic_thread_fence(memory_order_acquire);

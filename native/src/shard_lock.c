@@ -50,6 +50,8 @@ shard_lock(struct shard *shard, bool nowait)
 void
 shard_unlock(struct shard *shard)
 {
+    if (UNLIKELY(shard->header->queues_doubtful))
+        shard_recover_locked(shard);
     lock_release(&shard->header->lock, load_relaxed(&shard->pool->owner));
 }
 
@@ -62,12 +64,13 @@ shard_format(struct shard *shard, bool preallocated)
     uint32_t first = preallocated ? shard->max_blocks : shard_first_blocks(shard);
     uint32_t overflow = (uint32_t)min_u64(OVERFLOW_AT_START, shard->max_overflow);
     uint32_t buckets = (uint32_t)min_u64(BUCKETS_AT_START, shard->max_buckets);
-    enum pmc_status status = pool_allocate_index(
-        shard->pool, header, 2 * PAGE_BYTES + buckets * sizeof(struct bucket));
+    enum pmc_status status = pool_allocate_index(shard->pool, header, 2 * PAGE_BYTES);
 
     if (status == PMC_OK)
-        status = pool_allocate_index(shard->pool, &shard->buckets[shard->max_buckets],
-                                     overflow * sizeof(struct bucket));
+        status = shard_allocate_buckets(shard, 0, buckets);
+    if (status == PMC_OK)
+        status = shard_allocate_buckets(shard, shard->max_buckets,
+                                        shard->max_buckets + overflow);
     if (status == PMC_OK && shard->ghost_sets)
         status =
             pool_allocate_index(shard->pool, shard->ghosts, sizeof(struct ghost_set));

@@ -347,20 +347,33 @@ shard_give(struct shard *shard, const struct giving *giving)
 
 /* ---- the index ------------------------------------------------------- */
 
-/* An eighth more, at least a page's worth; never more than max. */
+/* A sixteenth more, at least a page's worth; never more than max. */
 static uint32_t
 some_more(uint32_t now, uint32_t max)
 {
-    uint64_t more = max_u64(now / 8, PAGE_BYTES / sizeof(struct bucket));
+    uint64_t more = max_u64(now / 16, PAGE_BYTES / sizeof(struct bucket));
 
     return (uint32_t)min_u64(now + more, max);
 }
 
-/* The outcome of allocating index memory: the lock is held on PMC_OK. */
-static enum pmc_status
-allocate_and_lock(struct shard *shard, const void *from, uint64_t size_bytes)
+enum pmc_status
+shard_allocate_buckets(struct shard *shard, uint32_t from, uint32_t to)
 {
-    enum pmc_status status = pool_allocate_index(shard->pool, from, size_bytes);
+    uint64_t count = to - from;
+    enum pmc_status status = pool_allocate_index(shard->pool, &shard->buckets[from],
+                                                 count * sizeof(struct bucket));
+
+    if (status == PMC_OK)
+        status = pool_allocate_index(shard->pool, &shard->links[from],
+                                     count * sizeof(struct bucket_links));
+    return status;
+}
+
+/* The lock is held on PMC_OK. */
+static enum pmc_status
+allocate_buckets_and_lock(struct shard *shard, uint32_t from, uint32_t to)
+{
+    enum pmc_status status = shard_allocate_buckets(shard, from, to);
 
     if (status == PMC_OK)
         status = shard_lock(shard, false);
@@ -373,8 +386,7 @@ grow_buckets(struct shard *shard)
 {
     struct shard_header *header = shard->header;
     uint32_t limit = some_more(load_relaxed(&header->bucket_count), shard->max_buckets);
-    enum pmc_status status = allocate_and_lock(shard, shard->buckets,
-                                               (uint64_t)limit * sizeof(struct bucket));
+    enum pmc_status status = allocate_buckets_and_lock(shard, 0, limit);
 
     if (status != PMC_OK)
         return status;
@@ -390,9 +402,8 @@ grow_overflow(struct shard *shard)
     struct shard_header *header = shard->header;
     uint32_t limit =
         some_more(load_relaxed(&header->overflow_limit), shard->max_overflow);
-    enum pmc_status status =
-        allocate_and_lock(shard, &shard->buckets[shard->max_buckets],
-                          (uint64_t)limit * sizeof(struct bucket));
+    enum pmc_status status = allocate_buckets_and_lock(shard, shard->max_buckets,
+                                                       shard->max_buckets + limit);
 
     if (status != PMC_OK)
         return status;
@@ -407,9 +418,12 @@ grow_overflow(struct shard *shard)
 static enum pmc_status
 grow_ghosts(struct shard *shard, uint32_t sets)
 {
-    enum pmc_status status = allocate_and_lock(
-        shard, shard->ghosts, (uint64_t)sets * sizeof(struct ghost_set));
+    enum pmc_status status = pool_allocate_index(
+        shard->pool, shard->ghosts, (uint64_t)sets * sizeof(struct ghost_set));
 
+    if (status == PMC_OK)
+        status = shard_lock(shard, false);
+    STEP("grow.ghosts");
     if (status != PMC_OK)
         return status;
     if (sets > shard->header->ghost_sets) {

@@ -36,16 +36,32 @@ shard_checksum(uint64_t hash, uint8_t tag, const void *value, size_t value_size)
     return (uint32_t)(sum ^ sum >> 32);
 }
 
+bool
+shard_is_intact(uint64_t hash, const struct entry_head *head, const uint8_t *value)
+{
+    uint32_t sum = shard_checksum(hash, head->tag, value, head->size & EXTENT_SIZE);
+
+    return (sum ^ entry_deadline_mark(entry_deadline(head))) == head->checksum;
+}
+
 RACES_BY_DESIGN static void
 copy_racing(void *to, const void *from, size_t size)
 {
     memcpy(to, from, size);
 }
 
-RACES_BY_DESIGN static bool
+/* Short keys are compared without a call. */
+RACES_BY_DESIGN static inline bool
 equal_racing(const void *a, const void *b, size_t size)
 {
-    return size == 0 || memcmp(a, b, size) == 0; /* NULL may be the empty key */
+    uint64_t a_words[2];
+    uint64_t b_words[2];
+
+    if (size > 16)
+        return memcmp(a, b, size) == 0;
+    hash_tail_words(a, size, &a_words[0], &a_words[1]);
+    hash_tail_words(b, size, &b_words[0], &b_words[1]);
+    return ((a_words[0] ^ b_words[0]) | (a_words[1] ^ b_words[1])) == 0;
 }
 
 static bool
@@ -55,7 +71,7 @@ unchanged(const struct bucket *primary, uint64_t seq)
     return load_relaxed(&primary->seq) == seq || MUTANT("skip-recheck");
 }
 
-static void
+static ALWAYS_INLINE void
 bump(const struct shard *shard, struct bucket *bucket, uint32_t way)
 {
     uint8_t heat = load_relaxed(&bucket->heat[way]);
@@ -75,11 +91,11 @@ now_of(struct read_request *request)
     return request->now_ms;
 }
 
-/* Does the entry at offset have this key, and the size that its slot says? What
+/* Does the entry at offset have this key, and the sizes that its slot says? What
  * writers take for damage, readers must too, or they serve what was replaced.
  * Copies the entry's head. */
-static bool
-entry_matches(const struct shard *shard, uint32_t offset, uint8_t check,
+static ALWAYS_INLINE bool
+entry_matches(const struct shard *shard, uint32_t offset, uint16_t tag,
               const struct read_request *request, struct entry_head *head_out)
 {
     uint64_t end_bytes = (uint64_t)shard_limit(shard) * BLOCK_BYTES;
@@ -88,7 +104,7 @@ entry_matches(const struct shard *shard, uint32_t offset, uint8_t check,
 
     if (MUTANT("skip-bounds"))
         end_bytes = UINT64_MAX;
-    if (start + entry_bytes(request->key_size, 0) > end_bytes)
+    if (UNLIKELY(start + sizeof *head_out > end_bytes))
         return false;
     shared = entry_at(shard, offset);
     copy_racing(head_out, shared, sizeof *head_out);
@@ -96,8 +112,7 @@ entry_matches(const struct shard *shard, uint32_t offset, uint8_t check,
            (head_out->size & EXTENT_ENTRY) != 0 &&
            start + entry_bytes(head_out->key_size, head_out->size & EXTENT_SIZE) <=
                end_bytes &&
-           (uint8_t)entry_blocks(head_out->key_size, head_out->size & EXTENT_SIZE) ==
-               check &&
+           index_check(head_out->size, head_out->key_size) == (tag & TAG_CHECK) &&
            equal_racing(shared + 1, request->key, request->key_size);
 }
 
@@ -121,84 +136,100 @@ copy_value(struct read_request *request, const uint8_t *value, size_t value_size
     return true;
 }
 
-/* The slot's key matched: serve it. */
-static enum look
-serve(const struct shard *shard, struct bucket *primary, uint64_t seq,
-      struct bucket *bucket, uint32_t way, const struct entry_head *head,
-      uint32_t offset, struct read_request *request, struct read_outcome *outcome_out)
+/* The slot's key matched: serve it. outcome->head is the entry's. */
+static ALWAYS_INLINE enum look
+serve(const struct shard *shard, const struct bucket *primary, uint64_t seq,
+      struct bucket *bucket, uint32_t way, uint32_t offset,
+      struct read_request *request, struct read_outcome *outcome)
 {
+    const struct entry_head *head = &outcome->head;
     const uint8_t *value =
         (const uint8_t *)(entry_at(shard, offset) + 1) + head->key_size;
-    size_t value_size = head->size & EXTENT_SIZE;
-    uint64_t deadline = slot_deadline(bucket, way);
-    bool unverified = (load_relaxed(&bucket->state[way]) & STATE_UNVERIFIED) != 0 &&
-                      !MUTANT("trust-adopted");
-    bool check = unverified || request->verify;
+    uint64_t deadline = entry_deadline(head);
+    bool check;
 
-    if (deadline != 0 && expiry_passed(deadline, now_of(request)) &&
+    outcome->unverified = (load_relaxed(&bucket->state[way]) & STATE_UNVERIFIED) != 0 &&
+                          !MUTANT("trust-adopted");
+    check = outcome->unverified || request->verify;
+    if (UNLIKELY(deadline != 0) && expiry_passed(deadline, now_of(request)) &&
         !MUTANT("serve-expired"))
         return unchanged(primary, seq) ? LOOK_MISS : LOOK_BUSY;
     if (request->reserve && !unchanged(primary, seq))
         return LOOK_BUSY;
     READ_DELAY();
-    if (!copy_value(request, value, value_size))
+    if (!copy_value(request, value, head->size & EXTENT_SIZE))
         return LOOK_REFUSED;
-    check = check && shard_checksum(request->hash, head->tag, value, value_size) !=
-                         head->checksum;
+    check = check && !shard_is_intact(request->hash, head, value);
     READ_DELAY();
     if (!unchanged(primary, seq))
         return LOOK_BUSY;
-    if (check)
+    if (UNLIKELY(check))
         return LOOK_DAMAGED;
-    *outcome_out = (struct read_outcome){
-        .found = {.generation = head->generation,
-                  .value_size = value_size,
-                  .tag = head->tag},
-        .deadline = deadline,
-        .blocks = (uint32_t)entry_blocks(head->key_size, value_size),
-        .heat = load_relaxed(&bucket->heat[way]),
-        .unverified = unverified,
-    };
+    outcome->heat = load_relaxed(&bucket->heat[way]);
     if (request->bump)
         bump(shard, bucket, way);
     return LOOK_HIT;
 }
 
-/* One look at the chain of the key's bucket. */
-static enum look
+/* Look through the chain from bucket number on. */
+static COLD enum look
+look_in_chain(const struct shard *shard, const struct bucket *primary, uint64_t seq,
+              struct read_request *request, struct read_outcome *outcome_out)
+{
+    uint32_t number = (uint32_t)(primary - shard->buckets);
+    uint16_t tag = index_tag(request->hash);
+
+    for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
+        struct bucket *bucket = &shard->buckets[number];
+
+        for (uint32_t matches = index_matches(bucket, tag); matches;
+             matches &= matches - 1) {
+            uint32_t way = index_match_way(matches);
+            uint32_t offset = load_relaxed(&bucket->offset[way]);
+
+            if (entry_matches(shard, offset, slot_tag(bucket, way), request,
+                              &outcome_out->head))
+                return serve(shard, primary, seq, bucket, way, offset, request,
+                             outcome_out);
+        }
+        number = index_chain_next(shard, number);
+    }
+    return unchanged(primary, seq) ? LOOK_MISS : LOOK_BUSY;
+}
+
+/* One look at the chain of the key's bucket. The first match of the first bucket is
+ * nearly always it. */
+static ALWAYS_INLINE enum look
 look(const struct shard *shard, struct read_request *request,
      struct read_outcome *outcome_out)
 {
     uint32_t count = load_acquire(&shard->header->bucket_count);
     uint32_t number = index_bucket_of(request->hash, count);
-    uint16_t tag = index_tag(request->hash);
-    struct bucket *primary;
+    struct bucket *primary = &shard->buckets[number];
+    enum look seen;
+    uint32_t matches;
     uint64_t seq;
 
     if (UNLIKELY(number >= shard->max_buckets))
         return LOOK_BUSY;
-    primary = &shard->buckets[number];
-    __builtin_prefetch(&primary->deadline_low); /* the second line, in parallel */
     READ_DELAY();
     seq = load_acquire(&primary->seq);
-    if (seq & 1)
+    if (UNLIKELY(seq & SEQ_ODD))
         return LOOK_BUSY;
-    for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
-        struct bucket *bucket = &shard->buckets[number];
+    matches = index_matches(primary, index_tag(request->hash));
+    if (LIKELY(matches)) {
+        uint32_t way = index_match_way(matches);
+        uint32_t offset = load_relaxed(&primary->offset[way]);
 
-        for (uint64_t matches = index_matches(bucket, tag); matches;
-             matches &= matches - 1) {
-            uint32_t way = index_match_way(matches);
-            uint32_t offset = load_relaxed(&bucket->offset[way]);
-            struct entry_head head;
-
-            if (slot_tag(bucket, way) == tag &&
-                entry_matches(shard, offset, load_relaxed(&bucket->check[way]), request,
-                              &head))
-                return serve(shard, primary, seq, bucket, way, &head, offset, request,
-                             outcome_out);
-        }
-        number = index_chain_next(shard, bucket);
+        if (LIKELY(entry_matches(shard, offset, slot_tag(primary, way), request,
+                                 &outcome_out->head)))
+            return serve(shard, primary, seq, primary, way, offset, request,
+                         outcome_out);
+    }
+    if (matches || (seq & SEQ_CHAINED)) {
+        seen = look_in_chain(shard, primary, seq, request, outcome_out);
+        if (seen != LOOK_MISS)
+            return seen;
     }
     if (!unchanged(primary, seq) ||
         (load_relaxed(&shard->header->bucket_count) != count &&
@@ -217,7 +248,7 @@ mark_verified(struct shard *shard, const struct read_request *request)
         return; /* the next reader will */
     slot = index_find_locked(shard, request->hash, request->key, request->key_size);
     if (slot != NO_SLOT) {
-        _Atomic uint8_t *state = &slot_bucket(shard, slot)->state[slot % BUCKET_SLOTS];
+        _Atomic uint8_t *state = slot_state(shard, slot);
 
         store_relaxed(state, (uint8_t)(load_relaxed(state) & ~STATE_UNVERIFIED));
     }
@@ -228,10 +259,9 @@ mark_verified(struct shard *shard, const struct read_request *request)
 static bool
 is_damaged(const struct shard *shard, uint32_t slot, uint64_t hash)
 {
-    struct entry_head *head = entry_at(shard, index_read_slot(shard, slot).offset);
+    struct entry_head *head = entry_at(shard, slot_offset(shard, slot));
 
-    return shard_checksum(hash, head->tag, entry_key(head) + head->key_size,
-                          head->size & EXTENT_SIZE) != head->checksum;
+    return !shard_is_intact(hash, head, entry_key(head) + head->key_size);
 }
 
 /* The entry's bytes are not what was stored: away with it. */
@@ -260,7 +290,7 @@ is_stuck(const struct shard *shard, uint64_t hash)
     uint32_t number = index_bucket_of(hash, count);
 
     return number >= shard->max_buckets ||
-           load_relaxed(&shard->buckets[number].seq) & 1;
+           (load_relaxed(&shard->buckets[number].seq) & SEQ_ODD) != 0;
 }
 
 /* A bucket that stays busy: wait for its writer, or bury it. */
@@ -275,68 +305,104 @@ wait_for_writer(struct shard *shard, uint64_t hash)
     return true;
 }
 
+/* What comes after a look that was not simply a hit. */
+static COLD enum pmc_status
+look_again(struct shard *shard, struct read_request *request,
+           struct read_outcome *outcome_out, enum look seen)
+{
+    for (int try = 1;; try++) {
+        switch (seen) {
+        case LOOK_HIT:
+            if (outcome_out->unverified)
+                mark_verified(shard, request);
+            return PMC_OK;
+        case LOOK_MISS:
+            return PMC_MISS;
+        case LOOK_REFUSED:
+            return PMC_EINVAL;
+        case LOOK_DAMAGED:
+            drop_damaged(shard, request);
+            return PMC_MISS;
+        case LOOK_BUSY:
+            if (try == ROUNDS * TRIES ||
+                (try % TRIES == 0 && !wait_for_writer(shard, request->hash)))
+                return PMC_MISS;
+            cpu_relax();
+            break;
+        }
+        seen = look(shard, request, outcome_out);
+    }
+}
+
 enum pmc_status
 shard_read(struct shard *shard, struct read_request *request,
            struct read_outcome *outcome_out)
 {
-    for (int round = 0; round < ROUNDS; round++) {
-        for (int try = 0; try < TRIES; try++) {
-            switch (look(shard, request, outcome_out)) {
-            case LOOK_HIT:
-                if (UNLIKELY(outcome_out->unverified))
-                    mark_verified(shard, request);
-                return PMC_OK;
-            case LOOK_MISS:
-                return PMC_MISS;
-            case LOOK_REFUSED:
-                return PMC_EINVAL;
-            case LOOK_DAMAGED:
-                drop_damaged(shard, request);
-                return PMC_MISS;
-            case LOOK_BUSY:
-                cpu_relax();
-                break;
-            }
-        }
-        if (!wait_for_writer(shard, request->hash))
-            return PMC_MISS;
-    }
-    return PMC_MISS;
+    enum look seen = look(shard, request, outcome_out);
+
+    if (LIKELY(seen == LOOK_HIT) && LIKELY(!outcome_out->unverified))
+        return PMC_OK;
+    return look_again(shard, request, outcome_out, seen);
+}
+
+/* ---- fetching early -------------------------------------------------- */
+
+/* NO_BUCKET when the numbers make no sense. */
+static uint32_t
+bucket_number(const struct shard *shard, uint64_t hash)
+{
+    uint32_t number = index_bucket_of(hash, load_relaxed(&shard->header->bucket_count));
+
+    return number < shard->max_buckets ? number : NO_BUCKET;
 }
 
 void
 shard_prefetch_bucket(const struct shard *shard, uint64_t hash)
 {
-    uint32_t count = load_relaxed(&shard->header->bucket_count);
-    const struct bucket *bucket = &shard->buckets[index_bucket_of(hash, count)];
+    uint32_t number = bucket_number(shard, hash);
 
-    __builtin_prefetch(bucket);
-    __builtin_prefetch((const uint8_t *)bucket + CACHE_LINE_BYTES);
+    if (number != NO_BUCKET)
+        __builtin_prefetch(&shard->buckets[number]);
 }
 
-/* The check byte says how long an entry of less than 4 KiB is. */
 void
-shard_prefetch_entry(const struct shard *shard, uint64_t hash)
+shard_prefetch_links(const struct shard *shard, uint64_t hash)
 {
-    uint32_t count = load_relaxed(&shard->header->bucket_count);
-    uint32_t number = index_bucket_of(hash, count);
-    const struct bucket *bucket = &shard->buckets[number];
-    uint64_t matches;
-    uint32_t way;
-    uint32_t offset;
-    const uint8_t *entry;
+    uint32_t number = bucket_number(shard, hash);
 
-    if (number >= shard->max_buckets)
-        return;
-    matches = index_matches(bucket, index_tag(hash));
+    if (number != NO_BUCKET)
+        __builtin_prefetch(&shard->links[number]);
+}
+
+uint32_t
+shard_prefetch_head(const struct shard *shard, uint64_t hash)
+{
+    uint32_t number = bucket_number(shard, hash);
+    uint32_t matches;
+    uint32_t offset;
+
+    if (number == NO_BUCKET)
+        return NO_OFFSET;
+    matches = index_matches(&shard->buckets[number], index_tag(hash));
     if (!matches)
-        return;
-    way = index_match_way(matches);
-    offset = load_relaxed(&bucket->offset[way]);
-    if (offset >= shard->max_blocks)
-        return;
-    entry = (const uint8_t *)entry_at(shard, offset);
-    for (uint32_t block = 0; block <= load_relaxed(&bucket->check[way]);
+        return NO_OFFSET;
+    offset = load_relaxed(&shard->buckets[number].offset[index_match_way(matches)]);
+    if (offset + UINT64_C(2) > shard_limit(shard))
+        return NO_OFFSET;
+    __builtin_prefetch(entry_at(shard, offset));
+    return offset;
+}
+
+/* What a long value needs beyond this, the processor's own prefetcher brings. */
+#define PREFETCH_BLOCKS (2048u / BLOCK_BYTES)
+
+RACES_BY_DESIGN void
+shard_prefetch_value(const struct shard *shard, uint32_t offset)
+{
+    const uint8_t *entry = (const uint8_t *)entry_at(shard, offset);
+    uint64_t blocks = min_u64(extent_blocks(shard, offset), PREFETCH_BLOCKS);
+
+    for (uint64_t block = CACHE_LINE_BYTES / BLOCK_BYTES; block < blocks;
          block += CACHE_LINE_BYTES / BLOCK_BYTES)
         __builtin_prefetch(entry + block * BLOCK_BYTES);
 }

@@ -69,8 +69,8 @@ visit_chain(struct shard *shard, uint32_t primary, slot_visitor visit, void *con
 
         for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
             if (slot_tag(bucket, way) != 0)
-                visit(shard, primary, number * BUCKET_SLOTS + way, context);
-        number = index_chain_next(shard, bucket);
+                visit(shard, primary, number * BUCKET_STRIDE + way, context);
+        number = index_chain_next(shard, number);
     }
 }
 
@@ -147,6 +147,22 @@ mend_geometry(struct shard *shard)
         header->ghost_sets = 0;
 }
 
+static void
+mend_deadline(struct shard *shard, uint32_t slot)
+{
+    const struct shard_header *header = shard->header;
+    struct entry_head *head;
+
+    if (!index_slot_is_sound(shard, slot) ||
+        index_find_offset_locked(shard, index_hash_at(shard, slot_offset(shard, slot)),
+                                 slot_offset(shard, slot)) != slot)
+        return;
+    head = entry_at(shard, slot_offset(shard, slot));
+    head->deadline_low = (uint32_t)header->intent_deadline;
+    head->deadline_high = (uint8_t)(header->intent_deadline >> 32);
+    head->checksum = header->intent_checksum;
+}
+
 /* The slot that was being written is torn if its bucket is still odd: then an
  * update is taken back, whose old extent is not free yet, and anything else is
  * cleared. If not, the slot is whole, and readers may be busy with it. */
@@ -157,14 +173,16 @@ mend_torn_slot(struct shard *shard)
     uint32_t kind = load_relaxed(&header->intent_kind);
     uint32_t slot = load_relaxed(&header->intent_slot);
     uint32_t primary = load_relaxed(&header->intent_bucket);
-    uint64_t slots =
-        ((uint64_t)shard->max_buckets + shard->max_overflow) * BUCKET_SLOTS;
 
-    if (kind == INTENT_NONE || slot >= slots || primary >= shard->max_buckets ||
-        !(load_relaxed(&shard->buckets[primary].seq) & 1) || MUTANT("keep-torn-slot"))
+    if (kind == INTENT_NONE || !slot_is_possible(shard, slot) ||
+        primary >= shard->max_buckets ||
+        !(load_relaxed(&shard->buckets[primary].seq) & SEQ_ODD) ||
+        MUTANT("keep-torn-slot"))
         return;
     if (kind == INTENT_UPDATE)
         index_write_slot(shard, slot, &header->intent_old);
+    else if (kind == INTENT_TOUCH)
+        mend_deadline(shard, slot);
     else
         index_clear_slot(shard, slot);
 }
@@ -194,14 +212,14 @@ mend_slot(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
     struct mending *mending = context;
     struct slot_content content = index_read_slot(shard, slot);
 
-    if (!index_entry_is_sound(shard, content.offset, content.check) ||
+    if (!index_slot_is_sound(shard, slot) ||
         alloc_is_away(shard, content.offset, extent_blocks(shard, content.offset))) {
         mending->dropped++;
         drop_slot(shard, primary, slot);
         return;
     }
     if (!index_belongs(shard, primary, content.offset) ||
-        index_tag(index_hash_at(shard, content.offset)) != content.tag ||
+        index_tag(index_hash_at(shard, content.offset)) != (content.tag & TAG_HASH) ||
         map_test(mending->map, content.offset)) {
         drop_slot(shard, primary, slot);
         return;
@@ -325,7 +343,7 @@ read_order(struct shard *shard, struct order *order)
 static void
 clear_queue_state(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
 {
-    _Atomic uint8_t *state = &slot_bucket(shard, slot)->state[slot % BUCKET_SLOTS];
+    _Atomic uint8_t *state = slot_state(shard, slot);
 
     (void)primary;
     (void)context;
@@ -361,10 +379,12 @@ count_slot(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
     (void)primary;
     (void)context;
     bump_locked(&header->entries, 1);
+    bump_locked(&header->mortals, entry_deadline(head) != 0);
     bump_locked(&header->used_blocks, slot_blocks(shard, slot));
     bump_locked(&header->payload_bytes,
                 (uint64_t)head->key_size + (head->size & EXTENT_SIZE));
-    if (head->generation > load_relaxed(&header->generation))
+    /* Not the low halves alone: the counter may have gone round since. */
+    if (load_relaxed(&header->generation) < head->generation)
         store_relaxed(&header->generation, head->generation);
 }
 
@@ -372,6 +392,7 @@ static void
 recount(struct shard *shard)
 {
     store_relaxed(&shard->header->entries, 0);
+    store_relaxed(&shard->header->mortals, 0);
     store_relaxed(&shard->header->used_blocks, 0);
     store_relaxed(&shard->header->payload_bytes, 0);
     visit_all(shard, count_slot, NULL);
@@ -383,16 +404,12 @@ static void
 skip_empty(struct shard *shard, uint32_t primary, uint32_t at)
 {
     for (int hops = 0; hops < CHAIN_MAX; hops++) {
-        uint32_t next = index_chain_next(shard, &shard->buckets[at]);
-        const struct bucket *bucket;
+        uint32_t next = index_chain_next(shard, at);
 
-        if (next == NO_BUCKET)
-            return;
-        bucket = &shard->buckets[next];
-        if (load_relaxed(&bucket->tags[0]) != 0 || load_relaxed(&bucket->tags[1]) != 0)
+        if (next == NO_BUCKET || !index_bucket_is_empty(&shard->buckets[next]))
             return;
         index_write_begin(&shard->buckets[primary]);
-        store_relaxed(&shard->buckets[at].overflow, index_chain_next(shard, bucket));
+        index_chain_to(shard, at, index_chain_next(shard, next));
     }
 }
 
@@ -412,10 +429,10 @@ rebuild_overflow(struct shard *shard, struct start_map *seen)
             uint32_t next;
 
             skip_empty(shard, number, at);
-            next = index_chain_next(shard, &shard->buckets[at]);
+            next = index_chain_next(shard, at);
             /* A link that leads nowhere now must not come to lead somewhere. */
             if (next == NO_BUCKET || map_test(seen, next) || ++hops >= CHAIN_MAX) {
-                store_relaxed(&shard->buckets[at].overflow, NO_BUCKET);
+                index_chain_to(shard, at, NO_BUCKET);
                 break;
             }
             map_set(seen, next, true);
@@ -426,14 +443,13 @@ rebuild_overflow(struct shard *shard, struct start_map *seen)
     }
     header->overflow_free = NO_BUCKET;
     for (uint32_t number = 0; number < header->overflow_used; number++) {
-        struct bucket *bucket = &shard->buckets[shard->max_buckets + number];
+        uint32_t free = shard->max_buckets + number;
 
-        if (map_test(seen, shard->max_buckets + number))
+        if (map_test(seen, free))
             continue;
-        store_relaxed(&bucket->tags[0], 0);
-        store_relaxed(&bucket->tags[1], 0);
-        store_relaxed(&bucket->overflow, header->overflow_free);
-        header->overflow_free = shard->max_buckets + number;
+        index_empty_bucket(shard, free);
+        store_relaxed(&shard->links[free].overflow, header->overflow_free);
+        header->overflow_free = free;
     }
 }
 
@@ -445,7 +461,7 @@ make_buckets_even(struct shard *shard)
     for (uint32_t number = 0; number < count; number++) {
         struct bucket *bucket = &shard->buckets[number];
 
-        if (load_relaxed(&bucket->seq) & 1 && !MUTANT("keep-odd"))
+        if (load_relaxed(&bucket->seq) & SEQ_ODD && !MUTANT("keep-odd"))
             index_write_end(bucket);
     }
 }
@@ -462,10 +478,10 @@ static bool
 scratch_make(const struct shard *shard, struct scratch *scratch)
 {
     uint32_t blocks = load_relaxed(&shard->header->limit_blocks);
-    uint32_t slots = (shard->max_buckets + shard->max_overflow) * BUCKET_SLOTS;
+    uint32_t slots = (shard->max_buckets + shard->max_overflow) * BUCKET_STRIDE;
     size_t capacity = ((size_t)load_relaxed(&shard->header->bucket_count) +
                        load_relaxed(&shard->header->overflow_limit)) *
-                      BUCKET_SLOTS;
+                      BUCKET_STRIDE;
 
     scratch->starts = (struct start_map){
         .words = calloc((size_t)blocks / 64 + 1, sizeof(uint64_t)), .blocks = blocks};

@@ -55,21 +55,6 @@ struct window {
     uint32_t moved; /* blocks of entries that would have to be moved */
 };
 
-static bool
-slot_is_sound(const struct shard *shard, uint32_t slot)
-{
-    struct slot_content content = index_read_slot(shard, slot);
-
-    return index_entry_is_sound(shard, content.offset, content.check);
-}
-
-static uint32_t
-slot_offset(const struct shard *shard, uint32_t slot)
-{
-    return index_read_slot(shard, slot).offset;
-}
-
-/* The slot of the entry at offset; NO_SLOT when the index knows none. */
 static uint32_t
 slot_at(const struct shard *shard, uint32_t offset, uint64_t *hash_out)
 {
@@ -80,15 +65,15 @@ slot_at(const struct shard *shard, uint32_t offset, uint64_t *hash_out)
 static enum pmc_status
 evict_slot(struct shard *shard, uint32_t slot, const struct write_request *request)
 {
-    struct slot_content content = index_read_slot(shard, slot);
-    enum pmc_cause cause = expiry_passed(content.deadline, request->now_ms)
-                               ? PMC_CAUSE_EXPIRED
-                               : PMC_CAUSE_EVICTED;
+    uint32_t offset = slot_offset(shard, slot);
+    enum pmc_cause cause = PMC_CAUSE_EVICTED;
 
-    if (!slot_is_sound(shard, slot))
+    if (!index_slot_is_sound(shard, slot))
         return PMC_EDAMAGED;
+    if (expiry_passed(entry_deadline(entry_at(shard, offset)), request->now_ms))
+        cause = PMC_CAUSE_EXPIRED;
     STEP("room.evict");
-    return shard_drop_locked(shard, slot, index_hash_at(shard, content.offset), cause,
+    return shard_drop_locked(shard, slot, index_hash_at(shard, offset), cause,
                              request->victims);
 }
 
@@ -102,7 +87,7 @@ shard_victim_locked(struct shard *shard)
 
         if (slot == NO_SLOT)
             slot = shard->policy->propose(shard);
-        if (slot == NO_SLOT || !slot_is_sound(shard, slot) ||
+        if (slot == NO_SLOT || !index_slot_is_sound(shard, slot) ||
             !shard->policy->pardon(shard, slot, slot_blocks(shard, slot)))
             return slot;
     }
@@ -117,7 +102,7 @@ next_candidate(struct shard *shard, uint32_t slot)
 
         if (next == NO_SLOT || queue_of(shard, next) != QUEUE_CANDIDATE)
             next = shard->policy->propose(shard);
-        if (next == NO_SLOT || !slot_is_sound(shard, next) ||
+        if (next == NO_SLOT || !index_slot_is_sound(shard, next) ||
             !shard->policy->pardon(shard, next, slot_blocks(shard, next)))
             return next;
     }
@@ -143,7 +128,7 @@ evict_tightest(struct shard *shard, uint32_t blocks,
         uint32_t start;
         uint32_t hole;
 
-        if (!slot_is_sound(shard, slot))
+        if (!index_slot_is_sound(shard, slot))
             return PMC_EDAMAGED;
         hole = alloc_hole_left_by(shard, slot_offset(shard, slot),
                                   slot_blocks(shard, slot), &start);
@@ -263,7 +248,7 @@ find_window(struct shard *shard, uint32_t need, struct window *window_out)
     }
     for (uint32_t seen = 0; slot != NO_SLOT && least > 0 && seen < look_ahead(need);
          seen++) {
-        if (!slot_is_sound(shard, slot))
+        if (!index_slot_is_sound(shard, slot))
             return PMC_EDAMAGED;
         if (grow_window(shard, slot_offset(shard, slot), slot_blocks(shard, slot), need,
                         least, window_out, &damaged)) {
@@ -291,7 +276,7 @@ scan_windows(struct shard *shard, uint32_t need, struct window *window_out)
     bool damaged = false;
 
     if (slot != NO_SLOT) {
-        if (!slot_is_sound(shard, slot))
+        if (!index_slot_is_sound(shard, slot))
             return PMC_EDAMAGED;
         window.start = window.end = slot_offset(shard, slot);
     }

@@ -51,6 +51,8 @@ count_entry_gone(struct shard *shard, const struct entry_head *head, uint32_t bl
     struct shard_header *header = shard->header;
 
     store_relaxed(&header->entries, load_relaxed(&header->entries) - 1);
+    if (entry_deadline(head) != 0)
+        store_relaxed(&header->mortals, load_relaxed(&header->mortals) - 1);
     store_relaxed(&header->used_blocks, load_relaxed(&header->used_blocks) - blocks);
     store_relaxed(&header->payload_bytes, load_relaxed(&header->payload_bytes) -
                                               head->key_size -
@@ -65,7 +67,7 @@ shard_drop_locked(struct shard *shard, uint32_t slot, uint64_t hash,
     uint32_t blocks;
 
     /* Freeing what another slot points at would give its bytes to two entries. */
-    if (!index_entry_is_sound(shard, content.offset, content.check) ||
+    if (!index_slot_is_sound(shard, slot) ||
         index_find_offset_locked(shard, hash, content.offset) != slot)
         return PMC_EDAMAGED;
     blocks = slot_blocks(shard, slot);
@@ -86,15 +88,7 @@ shard_drop_locked(struct shard *shard, uint32_t slot, uint64_t hash,
 static uint64_t
 slot_hash(const struct shard *shard, uint32_t slot)
 {
-    return index_hash_at(shard, index_read_slot(shard, slot).offset);
-}
-
-static bool
-slot_is_sound(const struct shard *shard, uint32_t slot)
-{
-    struct slot_content content = index_read_slot(shard, slot);
-
-    return index_entry_is_sound(shard, content.offset, content.check);
+    return index_hash_at(shard, slot_offset(shard, slot));
 }
 
 static enum pmc_status
@@ -106,7 +100,7 @@ sweep_expired(struct shard *shard, const struct write_request *request)
 
         if (slot == NO_SLOT)
             continue;
-        if (!slot_is_sound(shard, slot))
+        if (!index_slot_is_sound(shard, slot))
             return PMC_EDAMAGED;
         status = shard_drop_locked(shard, slot, slot_hash(shard, slot),
                                    PMC_CAUSE_EXPIRED, request->victims);
@@ -118,14 +112,19 @@ sweep_expired(struct shard *shard, const struct write_request *request)
 
 /* ---- put ------------------------------------------------------------- */
 
+static uint64_t
+slot_deadline(const struct shard *shard, uint32_t slot)
+{
+    return entry_deadline(entry_at(shard, slot_offset(shard, slot)));
+}
+
 static uint32_t
 find_live(const struct shard *shard, const struct write_request *request)
 {
     uint32_t slot =
         index_find_locked(shard, request->hash, request->key, request->key_size);
 
-    if (slot != NO_SLOT &&
-        expiry_passed(index_read_slot(shard, slot).deadline, request->now_ms))
+    if (slot != NO_SLOT && expiry_passed(slot_deadline(shard, slot), request->now_ms))
         return NO_SLOT;
     return slot;
 }
@@ -142,8 +141,8 @@ condition_holds(const struct shard *shard, const struct write_request *request)
         return slot != NO_SLOT;
     case PMC_IF_GENERATION:
         return slot != NO_SLOT &&
-               entry_at(shard, index_read_slot(shard, slot).offset)->generation ==
-                   request->generation;
+               entry_at(shard, slot_offset(shard, slot))->generation ==
+                   (uint32_t)request->generation;
     case PMC_IF_VERSION:
         return load_relaxed(index_version(shard, request->hash)) == request->generation;
     default:
@@ -168,9 +167,11 @@ write_entry(struct shard *shard, uint32_t offset, const struct write_request *re
     head->size = EXTENT_ENTRY | (uint32_t)request->value_size;
     head->key_size = (uint16_t)request->key_size;
     head->tag = request->tag;
-    head->reserved = 0;
-    head->checksum = request->checksum;
-    head->generation = shard_next_generation(shard);
+    head->deadline_low = (uint32_t)request->deadline;
+    head->deadline_high = (uint8_t)(request->deadline >> 32);
+    head->checksum = request->checksum ^ entry_deadline_mark(request->deadline);
+    head->generation = (uint32_t)shard_next_generation(shard);
+    head->next = NO_SLOT;
     if (request->key_size)
         memcpy(entry_key(head), request->key, request->key_size);
     STEP("write.key");
@@ -188,6 +189,7 @@ count_entry_new(struct shard *shard, const struct write_request *request,
 
     bump_locked(&header->put, 1);
     bump_locked(&header->entries, 1);
+    bump_locked(&header->mortals, request->deadline != 0);
     bump_locked(&header->used_blocks, blocks);
     bump_locked(&header->payload_bytes, request->key_size + request->value_size);
     bump_locked(&header->written_bytes, (uint64_t)blocks * BLOCK_BYTES);
@@ -204,6 +206,7 @@ replace_entry(struct shard *shard, uint32_t slot, struct slot_content content,
     content.heat = shard->policy->bump == BUMP_CLOCK
                        ? (uint8_t)load_relaxed(&shard->header->lru_clock)
                        : (uint8_t)min_u64(old.heat + 1u, HEAT_MAX);
+    entry_at(shard, content.offset)->next = entry_at(shard, old.offset)->next;
     index_update_locked(shard, request->hash, slot, &content);
     queue_resize_locked(shard, slot, old_blocks, blocks);
     count_entry_new(shard, request, blocks);
@@ -226,7 +229,7 @@ insert_somehow(struct shard *shard, const struct slot_content *content,
     if (slot != NO_SLOT)
         return slot;
     victim = index_any_in_chain(shard, request->hash);
-    if (victim == NO_SLOT || !slot_is_sound(shard, victim) ||
+    if (victim == NO_SLOT || !index_slot_is_sound(shard, victim) ||
         shard_drop_locked(shard, victim, slot_hash(shard, victim), PMC_CAUSE_EVICTED,
                           request->victims) != PMC_OK)
         return NO_SLOT;
@@ -237,10 +240,10 @@ static enum pmc_status
 store_entry(struct shard *shard, uint32_t offset, uint32_t blocks,
             const struct write_request *request)
 {
-    struct slot_content content = {.offset = offset,
-                                   .deadline = request->deadline,
-                                   .tag = index_tag(request->hash),
-                                   .check = (uint8_t)blocks};
+    struct slot_content content = {
+        .offset = offset,
+        .tag = index_tag(request->hash) |
+               index_check((uint32_t)request->value_size, (uint32_t)request->key_size)};
     uint32_t slot =
         index_find_locked(shard, request->hash, request->key, request->key_size);
 
@@ -327,7 +330,7 @@ shard_delete_locked(struct shard *shard, struct write_request *request)
         index_absent_locked(shard, request->hash);
         return PMC_MISS;
     }
-    live = !expiry_passed(index_read_slot(shard, slot).deadline, request->now_ms);
+    live = !expiry_passed(slot_deadline(shard, slot), request->now_ms);
     if (shard_drop_locked(shard, slot, request->hash, CAUSE_DELETED, NULL) != PMC_OK)
         shard_recover_locked(shard); /* it is gone; its neighbours are not sound */
     bump_locked(&shard->header->delete_, live);
@@ -338,13 +341,14 @@ enum pmc_status
 shard_touch_locked(struct shard *shard, struct write_request *request)
 {
     uint32_t slot = find_live(shard, request);
-    struct slot_content content;
+    uint64_t old;
 
     if (slot == NO_SLOT)
         return PMC_MISS;
-    content = index_read_slot(shard, slot);
-    content.deadline = request->deadline;
-    index_update_locked(shard, request->hash, slot, &content);
+    old = slot_deadline(shard, slot);
+    index_touch_locked(shard, request->hash, slot, request->deadline);
+    store_relaxed(&shard->header->mortals, load_relaxed(&shard->header->mortals) +
+                                               (request->deadline != 0) - (old != 0));
     return PMC_OK;
 }
 
@@ -376,8 +380,7 @@ is_damaged(const struct shard *shard, const struct write_request *request,
     struct entry_head *head = entry_at(shard, content.offset);
 
     return (content.state & STATE_UNVERIFIED) != 0 &&
-           shard_checksum(request->hash, head->tag, entry_key(head) + head->key_size,
-                          head->size & EXTENT_SIZE) != head->checksum;
+           !shard_is_intact(request->hash, head, entry_key(head) + head->key_size);
 }
 
 static uint32_t
@@ -412,7 +415,7 @@ read_addend(struct shard *shard, struct incr_request *request, int64_t *addend_o
     if (!parse_integer(entry_key(head) + head->key_size, head->size & EXTENT_SIZE,
                        addend_out))
         return PMC_ENOT_INTEGER;
-    request->write.deadline = content.deadline;
+    request->write.deadline = entry_deadline(head);
     request->write.tag = head->tag;
     return PMC_OK;
 }
@@ -447,7 +450,7 @@ shard_evict_locked(struct shard *shard, struct write_request *request)
         return !request->key && load_relaxed(&shard->header->entries) != 0
                    ? PMC_EDAMAGED /* entries that no queue leads to */
                    : PMC_MISS;
-    if (!slot_is_sound(shard, slot))
+    if (!index_slot_is_sound(shard, slot))
         return PMC_EDAMAGED;
     return shard_drop_locked(shard, slot, slot_hash(shard, slot), PMC_CAUSE_REQUESTED,
                              request->victims);
@@ -467,6 +470,7 @@ shard_clear_locked(struct shard *shard)
     alloc_rebuild_begin(&rebuild, shard);
     alloc_rebuild_end(&rebuild);
     store_relaxed(&header->entries, 0);
+    store_relaxed(&header->mortals, 0);
     store_relaxed(&header->used_blocks, 0);
     store_relaxed(&header->payload_bytes, 0);
     header->pressed_ms = 0; /* what made room is gone too */

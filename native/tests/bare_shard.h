@@ -41,6 +41,7 @@ bare_shard_make(const struct bare_geometry *geometry)
     struct shard shard = {
         .header = aligned_zeros(sizeof(struct shard_header)),
         .buckets = aligned_zeros(buckets * sizeof(struct bucket)),
+        .links = aligned_zeros(buckets * sizeof(struct bucket_links)),
         .ghosts = aligned_zeros(geometry->ghost_sets * sizeof(struct ghost_set) + 1),
         .spans = aligned_zeros(geometry->max_blocks / SPAN_BLOCKS + 1),
         .versions = aligned_zeros(SHARD_VERSIONS * sizeof(uint64_t)),
@@ -68,10 +69,37 @@ bare_shard_free(struct shard *shard)
 {
     free(shard->header);
     free(shard->buckets);
+    free(shard->links);
     free(shard->ghosts);
     free(shard->spans);
     free(shard->versions);
     free(shard->heap);
+}
+
+/* The slots from the first on, without the numbers that are none. */
+static inline uint32_t
+bare_slot(uint32_t number)
+{
+    return number / BUCKET_SLOTS * BUCKET_STRIDE + number % BUCKET_SLOTS;
+}
+
+static inline uint32_t
+bare_slot_number(uint32_t slot)
+{
+    return slot / BUCKET_STRIDE * BUCKET_SLOTS + slot % BUCKET_STRIDE;
+}
+
+/* Let the slot lead to a head of an entry at offset, of so many blocks, for those who
+ * look at no more of it. */
+static inline void
+bare_slot_fill(struct shard *shard, uint32_t slot, uint32_t offset, uint32_t blocks)
+{
+    struct entry_head *head = entry_at(shard, offset);
+
+    store_relaxed(&slot_bucket(shard, slot)->offset[slot % BUCKET_STRIDE], offset);
+    head->size = EXTENT_ENTRY | (uint32_t)(blocks * BLOCK_BYTES - sizeof *head);
+    head->key_size = 0;
+    head->next = NO_SLOT;
 }
 
 /* Write an entry whose key is a number, without a value, at offset. */
@@ -82,7 +110,10 @@ bare_entry_write(struct shard *shard, uint32_t offset, uint64_t key)
 
     head->size = EXTENT_ENTRY;
     head->key_size = sizeof key;
+    head->next = NO_SLOT;
     head->tag = 0;
+    head->deadline_low = 0;
+    head->deadline_high = 0;
     head->checksum = 0;
     head->generation = 1;
     memcpy(entry_key(head), &key, sizeof key);

@@ -389,8 +389,11 @@ flip_index(struct subject *subject, enum when when)
     size_t buckets = shard + 2 * PAGE_BYTES;
     size_t overflow =
         buckets + (size_t)subject->identity.max_buckets * sizeof(struct bucket);
-    size_t ghosts =
+    size_t links =
         overflow + (size_t)subject->identity.max_overflow * sizeof(struct bucket);
+    size_t ghosts = links + ((size_t)subject->identity.max_buckets +
+                             subject->identity.max_overflow) *
+                                sizeof(struct bucket_links);
 
     flip_range(subject, false, "the pool header", 0, 128, when);
     flip_range(subject, false, "places", ATTACHMENTS_OFF, 128, when);
@@ -402,6 +405,8 @@ flip_index(struct subject *subject, enum when when)
                (size_t)subject->buckets * sizeof(struct bucket), when);
     flip_range(subject, false, "overflow buckets", overflow,
                (size_t)(subject->overflow + 1) * sizeof(struct bucket), when);
+    flip_range(subject, false, "links", links,
+               (size_t)subject->buckets * sizeof(struct bucket_links), when);
     flip_range(subject, false, "ghosts", ghosts, 256, when);
     /* So few that all have their turn. */
     for (size_t span = 0; span <= POOL_BYTES / SPAN_BYTES; span++)

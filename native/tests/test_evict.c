@@ -9,21 +9,22 @@
 #include "support.h"
 
 #define CAPACITY 1000u
-#define SLOTS 512u
+#define ENTRIES 448u
 
-/* Entries of one size, at one place of the heap: policies look at sizes only. */
+/* Entries of one size, so close together that only their heads have room: policies
+ * look at nothing else. */
 static struct shard
 start(const struct evict_policy *policy, uint32_t entry_blocks_wanted)
 {
     const struct bare_geometry geometry = {.max_blocks = CAPACITY,
-                                           .max_buckets = SLOTS / BUCKET_SLOTS,
+                                           .max_buckets = ENTRIES / BUCKET_SLOTS,
                                            .ghost_sets = 256,
                                            .policy = policy};
     struct shard shard = bare_shard_make(&geometry);
 
     store_relaxed(&shard.header->limit_blocks, CAPACITY);
-    entry_at(&shard, 0)->size =
-        EXTENT_ENTRY | (entry_blocks_wanted * BLOCK_BYTES - 24u);
+    for (uint32_t entry = 0; entry < ENTRIES; entry++)
+        bare_slot_fill(&shard, bare_slot(entry), entry * 2, entry_blocks_wanted);
     return shard;
 }
 
@@ -34,18 +35,19 @@ hash_of(uint32_t key)
 }
 
 static void
-admit(struct shard *shard, uint32_t slot)
+admit(struct shard *shard, uint32_t entry)
 {
+    uint32_t slot = bare_slot(entry);
     uint32_t blocks = slot_blocks(shard, slot);
-    bool remembered = shard->policy->recall(shard, hash_of(slot), blocks);
+    bool remembered = shard->policy->recall(shard, hash_of(entry), blocks);
 
     shard->policy->admit(shard, slot, blocks, remembered);
 }
 
 static void
-hit(struct shard *shard, uint32_t slot, uint32_t times)
+hit(struct shard *shard, uint32_t entry, uint32_t times)
 {
-    _Atomic uint8_t *heat = &slot_bucket(shard, slot)->heat[slot % BUCKET_SLOTS];
+    _Atomic uint8_t *heat = slot_heat(shard, bare_slot(entry));
 
     for (uint32_t i = 0; i < times; i++)
         store_relaxed(heat, shard->policy->bump == BUMP_CLOCK
@@ -53,7 +55,7 @@ hit(struct shard *shard, uint32_t slot, uint32_t times)
                                 : (uint8_t)min_u64(load_relaxed(heat) + 1u, HEAT_MAX));
 }
 
-/* Propose one and take it. */
+/* Propose one and take it; returns the entry. */
 static uint32_t
 evict(struct shard *shard)
 {
@@ -62,9 +64,10 @@ evict(struct shard *shard)
     if (slot == NO_SLOT)
         return slot;
     CHECK_EQ(queue_of(shard, slot), QUEUE_CANDIDATE);
-    shard->policy->evicted(shard, slot, hash_of(slot), slot_blocks(shard, slot));
+    shard->policy->evicted(shard, slot, hash_of(bare_slot_number(slot)),
+                           slot_blocks(shard, slot));
     queue_remove_locked(shard, slot, slot_blocks(shard, slot));
-    return slot;
+    return bare_slot_number(slot);
 }
 
 static const struct evict_policy *const policies[] = {&evict_s3fifo, &evict_lru,

@@ -7,24 +7,29 @@
 #include "check.h"
 #include "support.h"
 
-#define SLOTS 64u
+#define SLOTS 56u
+#define SPARE 48u  /* a slot that leads nowhere at first */
 #define NUMBERS 4u /* queues 1 to 3 are used */
 
 struct model {
     struct shard shard;
     uint32_t order[NUMBERS][SLOTS];
     uint32_t count[NUMBERS];
-    uint32_t blocks[SLOTS];
+    uint32_t blocks[SLOTS * 2];
 };
 
 static void
 model_start(struct model *model)
 {
-    const struct bare_geometry geometry = {
-        .max_blocks = 16, .max_buckets = SLOTS / BUCKET_SLOTS, .policy = &evict_none};
+    const struct bare_geometry geometry = {.max_blocks = SLOTS * 2,
+                                           .max_buckets = SLOTS / BUCKET_SLOTS,
+                                           .policy = &evict_none};
 
     memset(model, 0, sizeof *model);
     model->shard = bare_shard_make(&geometry);
+    store_relaxed(&model->shard.header->limit_blocks, SLOTS * 2);
+    for (uint32_t i = 0; i < SLOTS; i++)
+        bare_slot_fill(&model->shard, bare_slot(i), i * 2, 2);
 }
 
 static void
@@ -81,7 +86,7 @@ test_random_operations_agree_with_plain_arrays(void)
 
     model_start(&model);
     for (int step = 0; step < 20000; step++) {
-        uint32_t slot = random_below(&random, SLOTS);
+        uint32_t slot = bare_slot(random_below(&random, SLOTS));
         uint32_t blocks = 1 + random_below(&random, 1000);
 
         if (queue_of(&model.shard, slot) == 0) {
@@ -109,10 +114,12 @@ test_a_relocated_slot_keeps_its_place_in_the_queue(void)
         model_start(&model);
         for (uint32_t slot = 0; slot < 3; slot++)
             model_push(&model, 2, slot, 10);
-        model.order[2][moved] = 40;
-        model.blocks[40] = 10;
-        store_relaxed(&slot_bucket(&model.shard, 40)->state[40 % BUCKET_SLOTS], 2);
-        queue_relocate_locked(&model.shard, moved, 40);
+        model.order[2][moved] = SPARE;
+        model.blocks[SPARE] = 10;
+        store_relaxed(slot_state(&model.shard, SPARE), 2);
+        store_relaxed(&slot_bucket(&model.shard, SPARE)->offset[SPARE % BUCKET_STRIDE],
+                      slot_offset(&model.shard, moved)); /* both lead to the entry */
+        queue_relocate_locked(&model.shard, moved, SPARE);
         model_compare(&model);
         bare_shard_free(&model.shard);
     }
@@ -124,7 +131,7 @@ test_removing_what_is_in_no_queue_does_nothing(void)
     static struct model model;
 
     model_start(&model);
-    model_push(&model, 1, 7, 10);
+    model_push(&model, 1, 6, 10);
     queue_remove_locked(&model.shard, 8, 10);
     queue_resize_locked(&model.shard, 8, 10, 20);
     model_compare(&model);

@@ -332,6 +332,7 @@ static void
 act_everything(struct pmc_cache *cache)
 {
     act_put_replacing(cache);
+    act_touch(cache);
     act_delete(cache);
     act_split(cache);
     act_put_moving(cache);
@@ -618,7 +619,7 @@ static const struct scene scenes[] = {
     ON(LARGE_POOL, "memory given back, all", prepare_spans, act_clear),
     ON(LARGE_POOL, "memory taken again", prepare_away, act_refill),
     RECOVERY("slot.offset"),
-    RECOVERY("slot.check"),
+    RECOVERY("slot.state"),
     RECOVERY("update.end"),
     RECOVERY("remove.written"),
     RECOVERY("drop.removed"),
