@@ -12,7 +12,7 @@
  *
  * The pool holds what the capacity says and nothing more: unsized entries take
  * a fixed number of whole pages each; sized ones take the blocks of their size,
- * with the entry's head inside.
+ * with the entry's head inside. The ideal policies charge the same blocks.
  *
  * Prints one line of JSON.
  */
@@ -177,12 +177,15 @@ replay_ideal(const struct trace *trace, uint64_t capacity, bool is_lru)
     struct tally tally = {0};
     struct ideal ideal;
 
-    if (!ideal_make(&ideal, trace->unique, capacity, is_lru))
+    if (!ideal_make(&ideal, trace->unique,
+                    trace->sizes ? capacity / BLOCK_BYTES : capacity, is_lru))
         die("out of memory");
     for (size_t i = 0; i < trace->requests; i++) {
         uint32_t size = trace->sizes ? trace->sizes[i] : 1;
+        uint32_t blocks = (size + BLOCK_BYTES - 1) / BLOCK_BYTES;
 
-        if (ideal_request(&ideal, (uint32_t)trace->keys[i], size)) {
+        if (ideal_request(&ideal, (uint32_t)trace->keys[i],
+                          trace->sizes ? blocks : 1)) {
             tally.hits++;
             tally.hit_bytes += size;
         }

@@ -5,7 +5,8 @@
  *
  * Keys of 8-24 bytes are asked for with the frequencies of a zipf distribution
  * (exponent 0.9) over ten times what the pool holds; what misses is stored.
- * A key's value always has the same size, drawn from the MIX. After warm-up, ten
+ * A key's value always has the same size, drawn from the MIX; where the sizes drift,
+ * the keys are others too. After warm-up, ten
  * times the pool's size is written, and the payload (key and value bytes of all
  * entries) is divided by the size of the pool twenty times in each turnover.
  * Beside it: what was moved, what one put evicted, and the hits of the ideal
@@ -184,6 +185,7 @@ request(struct run *run)
     uint64_t bytes = HEAD_BYTES + key_size + size;
 
     memcpy(key, &number, sizeof number);
+    key[sizeof number - 1] = (uint8_t)(run->phase % 2);
     run->requests++;
     run->ideal_hits +=
         ideal_request(&run->ideal, (uint32_t)number,

@@ -140,6 +140,17 @@ alloc_large_hole(const struct shard *shard)
     return NO_OFFSET;
 }
 
+uint32_t
+alloc_next_hole(const struct shard *shard, uint32_t offset)
+{
+    uint32_t bin = alloc_bin(hole_at(shard, offset)->size);
+    uint32_t next = hole_at(shard, offset)->bin_next;
+
+    while (next == NO_OFFSET && bin-- > 0)
+        next = shard->header->bin_head[bin];
+    return hole_is_sound(shard, next) ? next : NO_OFFSET;
+}
+
 /* ---- neighbours ------------------------------------------------------ */
 
 bool

@@ -59,6 +59,8 @@ uint32_t alloc_hole_left_by(const struct shard *shard, uint32_t offset, uint32_t
 
 /* The first hole of the highest bin in use, or NO_OFFSET. */
 uint32_t alloc_large_hole(const struct shard *shard);
+/* The next one: of its bin, then of the bins below. NO_OFFSET ends. */
+uint32_t alloc_next_hole(const struct shard *shard, uint32_t offset);
 
 /* Spans [from, to) of one extent. */
 struct alloc_spans {

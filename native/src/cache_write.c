@@ -126,8 +126,10 @@ put_one(struct pmc_cache *cache, const void *key, size_t key_size, const void *v
     request.condition = options->condition;
     request.generation = options->generation;
     request.tag = tag;
-    request.checksum = shard_checksum(request.hash, tag, value, value_size);
     shard = cache_shard(cache, request.hash);
+    shard_prefetch_bucket(shard, request.hash);
+    shard_prefetch_links(shard, request.hash);
+    request.checksum = shard_checksum(request.hash, tag, value, value_size);
     status = write_shard(shard, shard_put_locked, &request, blocks, nowait);
     count_rejected(cache, status);
     call_on_evict(cache, &victims);

@@ -34,6 +34,13 @@ evict_recall_nothing(struct shard *shard, uint64_t hash, uint32_t blocks)
 }
 
 void
+evict_foresee_nothing(const struct shard *shard, uint64_t hash)
+{
+    (void)shard;
+    (void)hash;
+}
+
+void
 evict_remember_nothing(struct shard *shard, uint32_t slot, uint64_t hash,
                        uint32_t blocks)
 {
@@ -52,6 +59,7 @@ evict_format_locked(struct shard *shard)
     header->small_share = SHARE_UNIT / 100 * SMALL_START_PERCENT;
     memset(header->ghost_queues, 0, sizeof header->ghost_queues);
     header->ghost_sweep = 0;
+    header->passed_blocks = 0;
     header->lru_blocks_since_tick = 0;
     header->lru_full_blocks = 0;
     store_relaxed(&header->lru_clock, 0);

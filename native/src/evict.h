@@ -35,11 +35,15 @@ struct evict_policy {
     /* A key that is not in the cache is about to be stored: does the policy
      * remember it? Called once a put, before anything is evicted for it. */
     bool (*recall)(struct shard *shard, uint64_t hash, uint32_t blocks);
+    /* Ask the processor for what recall() and evicted() will look at. */
+    void (*foresee)(const struct shard *shard, uint64_t hash);
     /* Put a new entry into a queue; remembered is what recall() said. */
     void (*admit)(struct shard *shard, uint32_t slot, uint32_t blocks, bool remembered);
     /* Move the next victim to QUEUE_CANDIDATE and return it; NO_SLOT when no
      * entry is left outside that queue. */
     uint32_t (*propose)(struct shard *shard);
+    /* The entry that propose() would begin with, or NO_SLOT. */
+    uint32_t (*peek)(const struct shard *shard);
     /* Has a candidate been used since it was proposed? Then it is put back. */
     bool (*pardon)(struct shard *shard, uint32_t slot, uint32_t blocks);
     /* The entry in slot is about to be evicted: remember what is worth it. */
@@ -54,6 +58,7 @@ const struct evict_policy *evict_policy_of(enum pmc_eviction eviction);
 
 /* For policies that keep no memory of what left. */
 bool evict_recall_nothing(struct shard *shard, uint64_t hash, uint32_t blocks);
+void evict_foresee_nothing(const struct shard *shard, uint64_t hash);
 void evict_remember_nothing(struct shard *shard, uint32_t slot, uint64_t hash,
                             uint32_t blocks);
 

@@ -118,6 +118,14 @@ lru_propose(struct shard *shard)
     return NO_SLOT;
 }
 
+static uint32_t
+lru_peek(const struct shard *shard)
+{
+    uint32_t lru_class;
+
+    return oldest_slot(shard, &lru_class);
+}
+
 static bool
 lru_pardon(struct shard *shard, uint32_t slot, uint32_t blocks)
 {
@@ -134,8 +142,10 @@ const struct evict_policy evict_lru = {
     .name = "lru",
     .bump = BUMP_CLOCK,
     .recall = evict_recall_nothing,
+    .foresee = evict_foresee_nothing,
     .admit = lru_admit,
     .propose = lru_propose,
+    .peek = lru_peek,
     .pardon = lru_pardon,
     .evicted = evict_remember_nothing,
 };

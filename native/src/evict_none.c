@@ -26,6 +26,13 @@ none_propose(struct shard *shard)
     return slot;
 }
 
+static uint32_t
+none_peek(const struct shard *shard)
+{
+    (void)shard;
+    return NO_SLOT;
+}
+
 static bool
 none_pardon(struct shard *shard, uint32_t slot, uint32_t blocks)
 {
@@ -39,8 +46,10 @@ const struct evict_policy evict_none = {
     .name = "none",
     .bump = BUMP_COUNT,
     .recall = evict_recall_nothing,
+    .foresee = evict_foresee_nothing,
     .admit = none_admit,
     .propose = none_propose,
+    .peek = none_peek,
     .pardon = none_pardon,
     .evicted = evict_remember_nothing,
 };

@@ -23,7 +23,7 @@
 #define PROMOTE_HEAT 2u
 
 #define SMALL_MIN_PERCENT 5u
-#define SMALL_MAX_PERCENT 90u
+#define SMALL_MAX_PERCENT 60u
 #define ADAPT_FACTOR 4u
 
 #define GHOST_TICKS 48u
@@ -286,6 +286,13 @@ s3fifo_recall(struct shard *shard, uint64_t hash, uint32_t blocks)
 }
 
 static void
+s3fifo_foresee(const struct shard *shard, uint64_t hash)
+{
+    if (evict_ghost_sets(shard) != 0)
+        __builtin_prefetch(ghost_set_of(shard, hash_word(hash)), 1);
+}
+
+static void
 s3fifo_admit(struct shard *shard, uint32_t slot, uint32_t blocks, bool remembered)
 {
     store_relaxed(heat_of(shard, slot), 0);
@@ -346,14 +353,28 @@ propose_main(struct shard *shard)
     return NO_SLOT;
 }
 
-static uint32_t
-s3fifo_propose(struct shard *shard)
+/* Is it the small queue's turn to give? */
+static bool
+gives_from_small(const struct shard *shard)
 {
     const struct queue *small = &shard->header->queues[QUEUE_SMALL];
     const struct queue *main = &shard->header->queues[QUEUE_MAIN];
+
+    return main->head == NO_SLOT || small->blocks > small_target(shard);
+}
+
+static uint32_t
+s3fifo_peek(const struct shard *shard)
+{
+    return queue_front(shard, gives_from_small(shard) ? QUEUE_SMALL : QUEUE_MAIN);
+}
+
+static uint32_t
+s3fifo_propose(struct shard *shard)
+{
     uint32_t slot = NO_SLOT;
 
-    if (main->head == NO_SLOT || small->blocks > small_target(shard))
+    if (gives_from_small(shard))
         slot = propose_small(shard);
     if (slot == NO_SLOT)
         slot = propose_main(shard);
@@ -385,8 +406,10 @@ const struct evict_policy evict_s3fifo = {
     .name = "s3fifo",
     .bump = BUMP_COUNT,
     .recall = s3fifo_recall,
+    .foresee = s3fifo_foresee,
     .admit = s3fifo_admit,
     .propose = s3fifo_propose,
+    .peek = s3fifo_peek,
     .pardon = s3fifo_pardon,
     .evicted = s3fifo_evicted,
 };

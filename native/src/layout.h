@@ -189,7 +189,7 @@ struct shard_header {
     uint64_t lru_full_blocks;           /* limit_blocks when a victim was last wanted */
     struct ghost_queue ghost_queues[2]; /* of the small queue; of the main queue */
     uint32_t ghost_sweep;               /* the next set to be swept */
-    uint32_t ghost_reserved;
+    uint32_t passed_blocks; /* evicted before a candidate that is too large */
 
     /* memory that was given back; see shard_memory.c */
     _Atomic uint32_t giving_owner; /* who gives spans back right now; 0: nobody */

@@ -14,8 +14,9 @@
 #define PLANNED_ENTRY_BLOCKS 3u
 #define PLANNED_BUCKET_ENTRIES 5u
 
-/* A shard is this large if the pool is, and there are at most so many. */
-#define SHARD_BYTES (UINT64_C(32) << 20)
+/* A shard is this large if the pool is: it should be 64 times the usual large value,
+ * or hits are lost to sharding. */
+#define SHARD_BYTES (UINT64_C(128) << 20)
 
 static uint32_t
 shards_for(uint64_t size_bytes)

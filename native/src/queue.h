@@ -39,12 +39,19 @@ queue_link(const struct shard *shard, uint32_t slot)
     return slot_is_possible(shard, slot) ? slot : NO_SLOT;
 }
 
+/* The slot that should be the oldest of a queue; not looked at. */
+static inline uint32_t
+queue_front(const struct shard *shard, uint32_t number)
+{
+    return queue_link(shard, shard->header->queues[number].head);
+}
+
 /* The oldest slot of a queue. A head that says it is in another queue ends it
  * too: whoever finds no entry in a shard that has some, has found damage. */
 static inline uint32_t
 queue_head(const struct shard *shard, uint32_t number)
 {
-    uint32_t slot = queue_link(shard, shard->header->queues[number].head);
+    uint32_t slot = queue_front(shard, number);
 
     return slot != NO_SLOT && queue_of(shard, slot) == number ? slot : NO_SLOT;
 }

@@ -5,7 +5,8 @@
  *   shard_memory.c    growing, giving memory back, taking it again
  *   shard_read.c      look-ups without a lock: the hot path
  *   shard_write.c     put, delete, touch, incr, clear, evict
- *   shard_room.c      which entries give way, and which are moved
+ *   shard_room.c      which entries give way
+ *   shard_window.c    runs of neighbours that are emptied; moving entries
  *   shard_recover.c   making the derived parts anew from the index
  *   shard_keys.c      walking over the keys
  *
@@ -181,6 +182,9 @@ enum pmc_status shard_take_room_locked(struct shard *shard, uint32_t blocks,
 /* The first candidate in the policy's order, after those used since they were
  * proposed have been put back. NO_SLOT: the shard is empty. */
 uint32_t shard_victim_locked(struct shard *shard);
+
+/* Ask the processor for what the next eviction will touch. */
+void shard_foresee_locked(const struct shard *shard);
 
 /* ---- shard_recover.c ---- */
 

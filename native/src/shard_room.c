@@ -1,22 +1,24 @@
 /*
- * Room for a new entry in a shard that is full; see shard.h.
+ * Room for a new entry in a shard that is full; see shard.h. Which entries go is
+ * decided here, windows are found and emptied in shard_window.c.
  *
  * Values are contiguous, and the entry that ought to go next is seldom beside
  * free space. Three things bring order and contiguity together:
  *   1. a hole that fits, from the bins;
  *   2. the candidate, among the next few in eviction order, whose going leaves
  *      the tightest hole that is large enough;
- *   3. while a floor of free space is kept, a window: a run of neighbours around
- *      a candidate or a large hole, where candidates are evicted and the others
- *      moved into holes elsewhere;
+ *   3. when more is free than a floor, a window if it costs less: a run of
+ *      neighbours around a hole or a candidate, where candidates are evicted
+ *      and the others moved into holes elsewhere. The more is free, the more an
+ *      eviction costs, so that what is free comes back to the floor;
  *   4. else an eighth of the need is evicted in order, and it begins again.
- * What takes the place of many entries at once finds none of these: for it the
- * need is evicted in order, wherever that is, and then the cheapest window of a
- * long stretch is emptied. So no put evicts much more than its own size.
- * A move copies an entry into a hole no reader can reach, swings the slot's
- * offset under the sequence number, and frees the old place.
+ * What takes the place of many entries at once and finds no candidate of its
+ * size: the need is evicted in order, wherever that is, and then the cheapest
+ * window of a long stretch is emptied. So no put evicts much more than its own
+ * size; and a candidate that is much larger than what is to be stored waits for
+ * a put of its own kind, or until its turn is long past.
  */
-#include <string.h>
+#include "shard_room.h"
 
 #include "alloc.h"
 #include "evict.h"
@@ -24,7 +26,6 @@
 #include "fault.h"
 #include "pool.h"
 #include "queue.h"
-#include "shard.h"
 
 /* Candidates looked at: each costs a cache miss or two, which is less beside the
  * copying of a large entry. */
@@ -32,49 +33,59 @@
 #define LOOK_AHEAD_SMALL 32u
 #define SMALL_BLOCKS (4096u / BLOCK_BYTES)
 
-/* Windows are looked for while this share of the heap is free, in permille. */
-#define FLOOR_PERMILLE 15u
-#define WINDOW_MEMBERS 64u
-#define WINDOW_TRIES 3
+/* What is kept free, in permille of the heap. Small entries lose less to holes
+ * than looking for windows takes. */
+#define FLOOR_PERMILLE 5u
+#define FLOOR_PERMILLE_SMALL 25u
 
-/* How many are evicted in order to make a home for one that has to move. */
-#define HOME_TRIES 4
+/* What evicting and moving a block cost beside each other. Evicting is free at the
+ * floor, and dearer by EVICT_PRICE for each floor that is free above it. */
+#define EVICT_PRICE 4u
+#define EVICT_PRICE_MAX 16u
+#define MOVE_PRICE 8u
+
+/* When more than one byte was moved for so many written, nothing is moved that the
+ * eviction of a candidate would spare. */
+#define WRITTEN_A_MOVED 9u
+
+/* A victim may be larger than the need by this share of the pool, in permille, or
+ * when this many times its size went before it. */
+#define EXCESS_PERMILLE 33u
+#define PATIENCE 8u
+
+#define WINDOW_NEEDS 4u /* how many times its need a window may evict */
+#define WINDOW_TRIES 3
 
 /* Entries larger than this, or than so many others, take the place of many. */
 #define LARGE_BLOCKS (128u * 1024u / BLOCK_BYTES)
 #define LARGE_ENTRIES 32u
 
-/* How many extents are looked at for their windows: so many, and one more for
- * each of so many blocks of theirs. */
-#define SCAN_EXTENTS 256u
-#define SCAN_BLOCKS_AN_EXTENT 16u
-
-struct window {
-    uint32_t start; /* blocks [start, end) */
-    uint32_t end;
-    uint32_t moved; /* blocks of entries that would have to be moved */
-};
-
-static uint32_t
-slot_at(const struct shard *shard, uint32_t offset, uint64_t *hash_out)
-{
-    *hash_out = index_hash_at(shard, offset);
-    return index_find_offset_locked(shard, *hash_out, offset);
-}
-
-static enum pmc_status
-evict_slot(struct shard *shard, uint32_t slot, const struct write_request *request)
+enum pmc_status
+room_evict_slot(struct shard *shard, uint32_t slot, const struct write_request *request)
 {
     uint32_t offset = slot_offset(shard, slot);
     enum pmc_cause cause = PMC_CAUSE_EVICTED;
+    uint64_t hash;
 
     if (!index_slot_is_sound(shard, slot))
         return PMC_EDAMAGED;
     if (expiry_passed(entry_deadline(entry_at(shard, offset)), request->now_ms))
         cause = PMC_CAUSE_EXPIRED;
+    hash = index_hash_at(shard, offset);
+    shard->policy->foresee(shard, hash);
     STEP("room.evict");
-    return shard_drop_locked(shard, slot, index_hash_at(shard, offset), cause,
-                             request->victims);
+    return shard_drop_locked(shard, slot, hash, cause, request->victims);
+}
+
+/* Does an entry of this size take the place of many? */
+static bool
+is_large(const struct shard *shard, uint32_t blocks)
+{
+    const struct shard_header *header = shard->header;
+
+    return blocks > LARGE_BLOCKS ||
+           load_relaxed(&header->entries) * blocks >
+               load_relaxed(&header->used_blocks) * LARGE_ENTRIES;
 }
 
 /* ---- candidates ------------------------------------------------------ */
@@ -93,9 +104,8 @@ shard_victim_locked(struct shard *shard)
     }
 }
 
-/* The candidate after this one, proposing another at the end. */
-static uint32_t
-next_candidate(struct shard *shard, uint32_t slot)
+uint32_t
+room_next_candidate(struct shard *shard, uint32_t slot)
 {
     for (;;) {
         uint32_t next = queue_next(shard, slot);
@@ -108,278 +118,85 @@ next_candidate(struct shard *shard, uint32_t slot)
     }
 }
 
-static uint32_t
-look_ahead(uint32_t blocks)
+uint32_t
+room_look_ahead(uint32_t blocks)
 {
     return blocks < SMALL_BLOCKS ? LOOK_AHEAD_SMALL : LOOK_AHEAD;
 }
 
-/* Evict the candidate that leaves the tightest hole of at least blocks.
- * PMC_DROPPED: none does. */
-static enum pmc_status
-evict_tightest(struct shard *shard, uint32_t blocks,
-               const struct write_request *request)
+bool
+room_may_go(const struct shard *shard, const struct room *room, uint32_t blocks)
 {
-    uint32_t best = NO_SLOT;
+    return blocks <= room->victim_most ||
+           shard->header->passed_blocks / PATIENCE >= blocks;
+}
+
+enum pmc_status
+room_evict_candidate(struct shard *shard, uint32_t slot, bool passes,
+                     const struct room *room)
+{
+    uint32_t passed = passes ? shard->header->passed_blocks : 0;
+    uint32_t blocks = passes ? slot_blocks(shard, slot) : 0;
+
+    shard->header->passed_blocks =
+        (uint32_t)min_u64((uint64_t)passed + blocks, UINT32_MAX);
+    return room_evict_slot(shard, slot, room->request);
+}
+
+/* The candidate that leaves the tightest hole for the room, and whether the first
+ * one in order is too large to go. NO_SLOT: none leaves one. */
+static enum pmc_status
+find_tightest(struct shard *shard, const struct room *room, uint32_t *slot_out,
+              bool *passes_out)
+{
     uint32_t best_hole = UINT32_MAX;
     uint32_t slot = shard_victim_locked(shard);
 
-    for (uint32_t seen = 0; slot != NO_SLOT && seen < look_ahead(blocks); seen++) {
+    *slot_out = NO_SLOT;
+    *passes_out = false;
+    for (uint32_t seen = 0; slot != NO_SLOT && seen < room_look_ahead(room->blocks);
+         seen++) {
+        uint32_t blocks = slot_blocks(shard, slot);
         uint32_t start;
         uint32_t hole;
 
         if (!index_slot_is_sound(shard, slot))
             return PMC_EDAMAGED;
-        hole = alloc_hole_left_by(shard, slot_offset(shard, slot),
-                                  slot_blocks(shard, slot), &start);
+        hole = alloc_hole_left_by(shard, slot_offset(shard, slot), blocks, &start);
         if (hole == 0)
             return PMC_EDAMAGED;
-        if (hole >= blocks && hole < best_hole) {
-            best = slot;
+        if (!room_may_go(shard, room, blocks))
+            *passes_out = *passes_out || seen == 0;
+        else if (hole >= room->blocks && hole < best_hole) {
+            *slot_out = slot;
             best_hole = hole;
         }
-        if (best_hole - blocks <= blocks / 64)
+        if (best_hole - room->blocks <= room->blocks / 64)
             break; /* as tight as it gets, and earliest in order */
-        slot = next_candidate(shard, slot);
+        if (seen == 0 && *slot_out == slot && blocks > room->victim_most)
+            break; /* it has waited long enough */
+        slot = room_next_candidate(shard, slot);
     }
-    return best == NO_SLOT ? PMC_DROPPED : evict_slot(shard, best, request);
+    return PMC_OK;
 }
 
-static enum pmc_status
-evict_in_order(struct shard *shard, const struct write_request *request)
+enum pmc_status
+room_evict_in_order(struct shard *shard, const struct room *room)
 {
     uint32_t slot = shard_victim_locked(shard);
 
+    for (uint32_t seen = 0; slot != NO_SLOT && seen < LOOK_AHEAD; seen++) {
+        if (!index_slot_is_sound(shard, slot))
+            return PMC_EDAMAGED;
+        if (room_may_go(shard, room, slot_blocks(shard, slot)))
+            return room_evict_candidate(shard, slot, seen > 0, room);
+        slot = room_next_candidate(shard, slot);
+    }
+    slot = shard_victim_locked(shard);
     if (slot != NO_SLOT)
-        return evict_slot(shard, slot, request);
+        return room_evict_candidate(shard, slot, false, room);
     /* Entries that no queue leads to? */
     return load_relaxed(&shard->header->entries) ? PMC_EDAMAGED : PMC_DROPPED;
-}
-
-/* ---- windows --------------------------------------------------------- */
-
-/* What it costs to empty the extent at offset, in blocks to be moved; a hole
- * and a candidate cost nothing. NO_HOME: it cannot be emptied, since it is gone, or
- * (see cost_to_add()) has no hole to go to. */
-#define NO_HOME UINT32_MAX
-static uint32_t
-cost_to_empty(const struct shard *shard, uint32_t offset, bool *damaged_out)
-{
-    uint64_t hash;
-    uint32_t slot;
-
-    if (!extent_is_entry(shard, offset))
-        return extent_is_gone(shard, offset) ? NO_HOME : 0;
-    slot = slot_at(shard, offset, &hash);
-    if (slot == NO_SLOT) {
-        *damaged_out = true;
-        return 0;
-    }
-    return queue_of(shard, slot) == QUEUE_CANDIDATE
-               ? 0
-               : (uint32_t)extent_blocks(shard, offset);
-}
-
-/* The same for an extent that is to be added to a window. */
-static uint32_t
-cost_to_add(const struct shard *shard, uint32_t offset, const struct window *window,
-            bool *damaged_out)
-{
-    uint32_t cost = cost_to_empty(shard, offset, damaged_out);
-
-    if (cost > 0 && cost != NO_HOME &&
-        !alloc_has_outside(shard, cost, window->start, window->end))
-        return NO_HOME;
-    return cost;
-}
-
-/* Grow a window around [offset, offset + blocks) towards the cheaper side until
- * it is large enough. False: it cannot be, or costs cost_limit or more. */
-static bool
-grow_window(const struct shard *shard, uint32_t offset, uint32_t blocks, uint32_t need,
-            uint32_t cost_limit, struct window *window_out, bool *damaged_out)
-{
-    struct window window = {.start = offset, .end = offset + blocks};
-    uint32_t last_blocks = blocks; /* of the extent that ends the window */
-
-    for (uint32_t members = 1; window.end - window.start < need; members++) {
-        uint32_t before = 0;
-        uint32_t after = 0;
-        bool has_before = alloc_before(shard, window.start, &before, damaged_out);
-        bool has_after = alloc_after(shard, window.end - last_blocks, last_blocks,
-                                     &after, damaged_out);
-        uint32_t cost_before =
-            has_before ? cost_to_add(shard, before, &window, damaged_out) : NO_HOME;
-        uint32_t cost_after =
-            has_after ? cost_to_add(shard, after, &window, damaged_out) : NO_HOME;
-
-        if (*damaged_out || members > WINDOW_MEMBERS ||
-            (cost_before == NO_HOME && cost_after == NO_HOME))
-            return false;
-        if (cost_before <= cost_after) {
-            window.moved += cost_before;
-            window.start = before;
-        } else {
-            window.moved += cost_after;
-            last_blocks = (uint32_t)extent_blocks(shard, after);
-            window.end = after + last_blocks;
-        }
-        if (window.moved >= cost_limit)
-            return false;
-    }
-    *window_out = window;
-    return true;
-}
-
-/* The cheapest window around the largest hole or one of the candidates. */
-static enum pmc_status
-find_window(struct shard *shard, uint32_t need, struct window *window_out)
-{
-    uint32_t hole = alloc_large_hole(shard);
-    uint32_t slot = shard_victim_locked(shard);
-    uint32_t least = need + 1; /* moving more than is stored is never worth it */
-    bool found = false;
-    bool damaged = false;
-
-    if (hole != NO_OFFSET && grow_window(shard, hole, hole_at(shard, hole)->size, need,
-                                         least, window_out, &damaged)) {
-        least = window_out->moved;
-        found = true;
-    }
-    for (uint32_t seen = 0; slot != NO_SLOT && least > 0 && seen < look_ahead(need);
-         seen++) {
-        if (!index_slot_is_sound(shard, slot))
-            return PMC_EDAMAGED;
-        if (grow_window(shard, slot_offset(shard, slot), slot_blocks(shard, slot), need,
-                        least, window_out, &damaged)) {
-            least = window_out->moved;
-            found = true;
-        }
-        slot = next_candidate(shard, slot);
-    }
-    if (damaged)
-        return PMC_EDAMAGED;
-    return found ? PMC_OK : PMC_DROPPED;
-}
-
-/* Of all windows in a stretch of the heap that begins at the first candidate,
- * the cheapest: for entries that take the place of many others. */
-static enum pmc_status
-scan_windows(struct shard *shard, uint32_t need, struct window *window_out)
-{
-    uint32_t limit = shard_limit(shard);
-    uint32_t patience = SCAN_EXTENTS + need / SCAN_BLOCKS_AN_EXTENT;
-    uint32_t slot = shard_victim_locked(shard);
-    uint32_t least = UINT32_MAX;
-    uint32_t wraps = 0;
-    struct window window = {0};
-    bool damaged = false;
-
-    if (slot != NO_SLOT) {
-        if (!index_slot_is_sound(shard, slot))
-            return PMC_EDAMAGED;
-        window.start = window.end = slot_offset(shard, slot);
-    }
-    for (uint32_t seen = 0; seen < patience || least == UINT32_MAX; seen++) {
-        uint64_t blocks;
-        uint32_t cost;
-
-        if (window.end == limit) {
-            window = (struct window){0};
-            if (++wraps > 1)
-                return least == UINT32_MAX ? PMC_DROPPED : PMC_OK;
-        }
-        blocks = extent_blocks(shard, window.end);
-        if (blocks == 0 || blocks > limit - window.end)
-            return PMC_EDAMAGED;
-        cost = cost_to_empty(shard, window.end, &damaged);
-        window.end += (uint32_t)blocks;
-        if (cost == NO_HOME)
-            window = (struct window){.start = window.end, .end = window.end};
-        else
-            window.moved += cost;
-        while (!damaged && window.end - window.start >= need) {
-            if (window.moved < least) {
-                *window_out = window;
-                least = window.moved;
-            }
-            window.moved -= cost_to_empty(shard, window.start, &damaged);
-            window.start += (uint32_t)extent_blocks(shard, window.start);
-        }
-        if (damaged)
-            return PMC_EDAMAGED;
-    }
-    return PMC_OK;
-}
-
-/* Move the entry in slot out of the window. PMC_DROPPED: no hole elsewhere. */
-static enum pmc_status
-move_entry(struct shard *shard, uint32_t slot, uint64_t hash,
-           const struct window *window)
-{
-    uint32_t old = slot_offset(shard, slot);
-    uint32_t blocks = slot_blocks(shard, slot);
-    uint32_t before;
-    uint32_t new;
-    enum pmc_status status =
-        alloc_take_outside_locked(shard, blocks, window->start, window->end, &new);
-
-    if (status != PMC_OK)
-        return status;
-    if (MUTANT("move-before-copy"))
-        index_move_locked(shard, hash, slot, new);
-    before = entry_at(shard, new)->before_blocks;
-    memcpy(entry_at(shard, new), entry_at(shard, old), (size_t)blocks * BLOCK_BYTES);
-    entry_at(shard, new)->before_blocks = before;
-    STEP("move.copied");
-    index_move_locked(shard, hash, slot, new);
-    bump_locked(&shard->header->moved_bytes, (uint64_t)blocks * BLOCK_BYTES);
-    STEP("move.published");
-    return alloc_free_locked(shard, old, blocks);
-}
-
-/* Make the extent at offset a hole: a candidate is evicted, another entry moved.
- * For one that finds no home some are evicted in order, and if that does not
- * help, it goes itself. */
-static enum pmc_status
-vacate(struct shard *shard, uint32_t offset, const struct window *window,
-       const struct write_request *request)
-{
-    enum pmc_status status = PMC_OK;
-
-    for (int turn = 0; status == PMC_OK && extent_is_entry(shard, offset); turn++) {
-        uint64_t hash;
-        uint32_t slot = slot_at(shard, offset, &hash);
-
-        if (slot == NO_SLOT)
-            return PMC_EDAMAGED;
-        if (queue_of(shard, slot) == QUEUE_CANDIDATE || turn == HOME_TRIES)
-            return evict_slot(shard, slot, request);
-        status = move_entry(shard, slot, hash, window);
-        if (status != PMC_DROPPED)
-            return status;
-        status = evict_in_order(shard, request);
-    }
-    return status;
-}
-
-static enum pmc_status
-empty_window(struct shard *shard, const struct window *window,
-             const struct write_request *request)
-{
-    uint32_t at = window->start;
-
-    while (at < window->end) {
-        /* Inside the window nothing is taken, so what is freed goes on saying
-         * where the next one began. */
-        uint32_t blocks = (uint32_t)extent_blocks(shard, at);
-        enum pmc_status status = vacate(shard, at, window, request);
-
-        if (status != PMC_OK)
-            return status;
-        at += blocks;
-    }
-    return PMC_OK;
 }
 
 /* ---- the whole ------------------------------------------------------- */
@@ -393,47 +210,86 @@ heap_blocks(const struct shard *shard)
 }
 
 static uint64_t
-floor_blocks(const struct shard *shard)
+floor_blocks(const struct shard *shard, uint32_t blocks)
 {
-    return heap_blocks(shard) * FLOOR_PERMILLE / 1000;
+    return heap_blocks(shard) *
+           (blocks < SMALL_BLOCKS ? FLOOR_PERMILLE_SMALL : FLOOR_PERMILLE) / 1000;
 }
 
-/* Does an entry of this size take the place of many? */
-static bool
-is_large(const struct shard *shard, uint32_t blocks)
+/* How much more than the need may go at once: the dip that it leaves is filled by
+ * and by. */
+static uint64_t
+excess_blocks(const struct shard *shard)
+{
+    return heap_blocks(shard) * shard->pool->header->identity.shards * EXCESS_PERMILLE /
+           1000;
+}
+
+static struct room
+room_for(const struct shard *shard, uint32_t blocks,
+         const struct write_request *request)
 {
     const struct shard_header *header = shard->header;
+    uint64_t floor = floor_blocks(shard, blocks) + 1;
+    uint64_t excess =
+        header->free_blocks - min_u64(header->free_blocks, floor + blocks);
+    bool moved_enough = load_relaxed(&header->moved_bytes) * WRITTEN_A_MOVED >
+                        load_relaxed(&header->written_bytes);
 
-    return blocks > LARGE_BLOCKS ||
-           load_relaxed(&header->entries) * blocks >
-               load_relaxed(&header->used_blocks) * LARGE_ENTRIES;
+    return (struct room){
+        .blocks = blocks,
+        .evict_price = (uint32_t)min_u64(EVICT_PRICE * excess / floor, EVICT_PRICE_MAX),
+        .move_price = moved_enough ? (uint32_t)(WINDOW_FORBIDDEN >> 31) : MOVE_PRICE,
+        .victim_most = blocks + excess_blocks(shard),
+        .request = request,
+    };
 }
-
 static enum pmc_status
-evict_until_free(struct shard *shard, uint64_t wanted_blocks,
-                 const struct write_request *request)
+evict_until_free(struct shard *shard, uint64_t wanted_blocks, const struct room *room)
 {
     enum pmc_status status = PMC_OK;
 
     while (status == PMC_OK && shard->header->free_blocks < wanted_blocks)
-        status = evict_in_order(shard, request);
+        status = room_evict_in_order(shard, room);
     return status;
 }
 
 /* Room in place of many entries: they go by their order, wherever they are, and
  * those of the cheapest window move into the holes. */
 static enum pmc_status
-make_large_room(struct shard *shard, uint32_t blocks,
-                const struct write_request *request)
+make_large_room(struct shard *shard, struct room room)
 {
-    uint64_t spare = min_u64(floor_blocks(shard), blocks / 2);
+    uint64_t spare = min_u64(floor_blocks(shard, room.blocks), room.blocks / 2);
+    uint64_t wanted = min_u64(room.blocks + spare, heap_blocks(shard));
     struct window window;
-    enum pmc_status status =
-        evict_until_free(shard, min_u64(blocks + spare, heap_blocks(shard)), request);
+    enum pmc_status status = evict_until_free(shard, wanted, &room);
 
-    if (status == PMC_OK)
-        status = scan_windows(shard, blocks, &window);
-    return status == PMC_OK ? empty_window(shard, &window, request) : status;
+    if (status != PMC_OK)
+        return status;
+    /* What goes now goes on top of the need. */
+    room.victim_most -= room.blocks;
+    room.evict_price = 0;
+    room.homes_in_order = true;
+    status = window_scan(shard, &room, &window);
+    return status == PMC_OK ? window_empty(shard, &window, &room) : status;
+}
+
+/* A window that costs less than evicting the candidate in slot does, or, with
+ * NO_SLOT, than moving as much as is to be stored and evicting it several times. */
+static enum pmc_status
+use_window(struct shard *shard, const struct room *room, uint32_t slot)
+{
+    uint64_t limit =
+        (uint64_t)room->blocks * (WINDOW_NEEDS * room->evict_price + room->move_price);
+    struct window window;
+    enum pmc_status status;
+
+    if (slot != NO_SLOT)
+        limit = (uint64_t)slot_blocks(shard, slot) * room->evict_price;
+    if (limit == 0 || shard->header->free_blocks < floor_blocks(shard, room->blocks))
+        return PMC_DROPPED;
+    status = window_find(shard, room, limit, &window);
+    return status == PMC_OK ? window_empty(shard, &window, room) : status;
 }
 
 /* One step towards a hole of this size. PMC_DROPPED: nothing is left to evict. */
@@ -441,25 +297,25 @@ static enum pmc_status
 make_room(struct shard *shard, uint32_t blocks, int tries,
           const struct write_request *request)
 {
-    struct window window;
+    struct room room = room_for(shard, blocks, request);
     enum pmc_status status;
+    uint32_t slot;
+    bool passes;
 
     if (shard->header->free_blocks > shard_limit(shard))
         return PMC_EDAMAGED;
-    if (tries == WINDOW_TRIES || is_large(shard, blocks))
-        return make_large_room(shard, blocks, request);
-    status = evict_tightest(shard, blocks, request);
+    if (tries == WINDOW_TRIES)
+        return make_large_room(shard, room);
+    status = find_tightest(shard, &room, &slot, &passes);
+    if (status == PMC_OK && !is_large(shard, blocks))
+        status = use_window(shard, &room, slot);
+    else if (status == PMC_OK)
+        status = slot == NO_SLOT ? make_large_room(shard, room) : PMC_DROPPED;
     if (status != PMC_DROPPED)
         return status;
-    if (shard->header->free_blocks >= floor_blocks(shard)) {
-        status = find_window(shard, blocks, &window);
-        if (status == PMC_OK)
-            return empty_window(shard, &window, request);
-        if (status != PMC_DROPPED)
-            return status;
-    }
-    return evict_until_free(shard, shard->header->free_blocks + blocks / 8 + 1,
-                            request);
+    if (slot != NO_SLOT)
+        return room_evict_candidate(shard, slot, passes, &room);
+    return evict_until_free(shard, shard->header->free_blocks + blocks / 8 + 1, &room);
 }
 
 /* Without a policy that evicts, only the dead make room. */
@@ -475,7 +331,7 @@ drop_all_expired(struct shard *shard, const struct write_request *request)
         uint32_t slot;
 
         while ((slot = expiry_sweep_locked(shard, request->now_ms)) != NO_SLOT) {
-            enum pmc_status status = evict_slot(shard, slot, request);
+            enum pmc_status status = room_evict_slot(shard, slot, request);
 
             if (status != PMC_OK)
                 return status;
@@ -493,6 +349,49 @@ widest_stretch(const struct shard *shard)
                                                      : shard_limit(shard);
 }
 
+/* The slot whose turn it seems to be next. */
+static uint32_t
+next_victim(const struct shard *shard)
+{
+    uint32_t slot = queue_front(shard, QUEUE_CANDIDATE);
+
+    return slot == NO_SLOT ? shard->policy->peek(shard) : slot;
+}
+
+/* Ask the processor for what the next eviction will touch: its slot now, ... */
+static void
+foresee_slot(const struct shard *shard)
+{
+    uint32_t slot = next_victim(shard);
+
+    if (slot == NO_SLOT)
+        return;
+    __builtin_prefetch(slot_bucket(shard, slot), 1);
+    __builtin_prefetch(&shard->links[slot / BUCKET_STRIDE], 1);
+}
+
+/* ... and its entry, which the slot leads to, when this put has been made. What it is
+ * to be overwritten with is taken to be as long as most. */
+#define FORESEEN_BYTES_MOST 2048u
+
+void
+shard_foresee_locked(const struct shard *shard)
+{
+    uint64_t entries = load_relaxed(&shard->header->entries);
+    uint32_t slot = next_victim(shard);
+    const uint8_t *entry;
+    uint64_t bytes;
+
+    if (slot == NO_SLOT || entries == 0 ||
+        slot_offset(shard, slot) >= shard_limit(shard))
+        return;
+    entry = (const uint8_t *)entry_at(shard, slot_offset(shard, slot));
+    bytes = load_relaxed(&shard->header->used_blocks) * BLOCK_BYTES / entries;
+    bytes = min_u64(bytes, FORESEEN_BYTES_MOST);
+    for (uint64_t at = 0; at <= bytes; at += CACHE_LINE_BYTES)
+        __builtin_prefetch(entry + at, 1);
+}
+
 enum pmc_status
 shard_take_room_locked(struct shard *shard, uint32_t blocks,
                        const struct write_request *request, uint32_t *offset_out)
@@ -503,6 +402,8 @@ shard_take_room_locked(struct shard *shard, uint32_t blocks,
     for (;;) {
         enum pmc_status status = alloc_take_locked(shard, blocks, offset_out);
 
+        if (status == PMC_OK && tries > 0)
+            foresee_slot(shard);
         if (status != PMC_DROPPED)
             return status;
         if ((load_relaxed(&shard->header->limit_blocks) < shard->max_blocks ||

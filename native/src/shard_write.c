@@ -291,6 +291,7 @@ shard_put_locked(struct shard *shard, struct write_request *request)
     uint32_t offset;
     enum pmc_status status;
 
+    shard->policy->foresee(shard, request->hash);
     if (!condition_holds(shard, request))
         return PMC_UNMET;
     if (expiry_passed(request->deadline, request->now_ms)) {
@@ -312,7 +313,10 @@ shard_put_locked(struct shard *shard, struct write_request *request)
     if (status != PMC_OK)
         return status;
     STEP("put.room");
-    return store_entry(shard, offset, blocks, request);
+    status = store_entry(shard, offset, blocks, request);
+    if (load_relaxed(&shard->header->limit_blocks) == shard->max_blocks)
+        shard_foresee_locked(shard);
+    return status;
 }
 
 /* ---- the others ------------------------------------------------------ */
