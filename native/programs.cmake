@@ -48,6 +48,8 @@ if(PMC_FAULTS)
   foreach(source IN LISTS storm_sources)
     pmc_add_test("${source}" storm 300)
   endforeach()
+  # Where the names of all steps are.
+  target_compile_definitions(steps PRIVATE PMC_ENGINE_SOURCES="${CMAKE_CURRENT_SOURCE_DIR}/src")
 endif()
 foreach(source IN LISTS bench_sources)
   pmc_add_program("${source}")

@@ -18,8 +18,9 @@ static struct {
     _Atomic long reads;
     long die_at;
     long read_delay_us;
-    char step_name[64];
-    char mutant[64];
+    char *told; /* see pmc_fault_tell() */
+    char step_name[PMC_FAULT_NAME_BYTES];
+    char mutant[PMC_FAULT_NAME_BYTES];
 } faults;
 
 static void
@@ -66,13 +67,22 @@ pmc_fault_steps(void)
 }
 
 void
+pmc_fault_tell(char name_out[PMC_FAULT_NAME_BYTES])
+{
+    faults.told = name_out;
+}
+
+void
 fault_step(const char *name)
 {
     read_environment();
     if (faults.step_name[0] && strcmp(faults.step_name, name) != 0)
         return;
-    if (atomic_fetch_add(&faults.steps, 1) + 1 == faults.die_at)
-        kill(getpid(), SIGKILL);
+    if (atomic_fetch_add(&faults.steps, 1) + 1 != faults.die_at)
+        return;
+    if (faults.told)
+        copy_name(faults.told, PMC_FAULT_NAME_BYTES, name);
+    kill(getpid(), SIGKILL);
 }
 
 void

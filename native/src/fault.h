@@ -24,6 +24,11 @@ __attribute__((visibility("default"))) void pmc_fault_arm(long step,
                                                           const char *step_name);
 /* The number of steps passed since the process started or was armed. */
 __attribute__((visibility("default"))) long pmc_fault_steps(void);
+/* Where the name of the step goes that this process dies at: memory that others
+ * can read afterwards. */
+#define PMC_FAULT_NAME_BYTES 64u
+__attribute__((visibility("default"))) void
+pmc_fault_tell(char name_out[PMC_FAULT_NAME_BYTES]);
 void fault_read_delay(void);
 bool fault_mutant(const char *name);
 

@@ -1,5 +1,5 @@
 /*
- * What the storm programs share: keys and values that describe themselves,
+ * What the programs of the storm share: keys and values that describe themselves,
  * pools in a folder of their own, and an honest count of what passed.
  *
  *   value   | key 4 | size 4 | sequence 8 | pattern of all three ... |
@@ -29,6 +29,7 @@
 #include "fault.h"
 
 #define KEY_ROOM_BYTES 512u
+#define VALUE_ROOM_BYTES (64u * 1024u)
 #define STAMP_BYTES 16u
 
 struct stamp {
@@ -278,6 +279,24 @@ folder_files(void)
     return files;
 }
 
+/* ---- pools ----------------------------------------------------------- */
+
+/* A pool of one shard in the folder. The path is the program's: one pool at a time. */
+static inline struct pmc_options
+options_in_folder(const char *name, uint64_t size_bytes, uint32_t lock_timeout_ms)
+{
+    static char path[192];
+    struct pmc_options options;
+
+    pmc_options_default(&options);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    options.path = path;
+    options.size_bytes = size_bytes;
+    options.shards = 1;
+    options.lock_timeout_ms = lock_timeout_ms;
+    return options;
+}
+
 static inline struct pmc_cache *
 open_pool(const struct pmc_options *options)
 {
@@ -291,6 +310,60 @@ open_pool(const struct pmc_options *options)
         return NULL;
     }
     return cache;
+}
+
+/* Put a value that describes itself. */
+static inline enum pmc_status
+put_stamped(struct pmc_cache *cache, uint32_t number, uint64_t sequence, size_t size,
+            const struct pmc_put_options *options)
+{
+    static uint8_t value[VALUE_ROOM_BYTES];
+    char key[KEY_ROOM_BYTES];
+    size_t key_size = key_write(key, number);
+
+    value_write(value, number, sequence, size);
+    return pmc_put(cache, key, key_size, value, size, options);
+}
+
+/* What a get finds: PMC_OK sets *sequence_out, PMC_EDAMAGED stands for wrong bytes. */
+static inline enum pmc_status
+get_stamped(struct pmc_cache *cache, uint32_t number, uint64_t *sequence_out,
+            struct pmc_found *found_out)
+{
+    static uint8_t value[VALUE_ROOM_BYTES];
+    char key[KEY_ROOM_BYTES];
+    size_t key_size = key_write(key, number);
+    enum pmc_status status =
+        pmc_get(cache, key, key_size, value, sizeof value, 0, found_out);
+
+    if (status != PMC_OK)
+        return status;
+    return found_out->value_size <= sizeof value &&
+                   value_is_whole(value, found_out->value_size, number, sequence_out)
+               ? PMC_OK
+               : PMC_EDAMAGED;
+}
+
+/* Does every invariant hold? Says which does not. */
+static inline bool
+is_whole(struct pmc_cache *cache)
+{
+    static char report[4096];
+    int broken = pmc_check(cache, report, sizeof report);
+
+    if (broken != 0)
+        fprintf(stderr, "pmc_check: %d (%s)\n%s", broken,
+                broken < 0 ? pmc_status_text((enum pmc_status)broken)
+                           : "broken invariants",
+                report);
+    return broken == 0;
+}
+
+/* Is this part of the program asked for? The only argument is how names begin. */
+static inline bool
+is_wanted(const char *name, int count, char **arguments)
+{
+    return count < 2 || strncmp(name, arguments[1], strlen(arguments[1])) == 0;
 }
 
 #endif

@@ -14,6 +14,9 @@
  * row are asked for. Recovery is a scene too: there a second child dies while it
  * cleans up after the first.
  *
+ * In the end somebody must have died at every step that the engine's sources name:
+ * a step that no scene reaches is one whose death nobody has looked at.
+ *
  * steps [SCENE]    only the scenes whose name begins so
  */
 #include "harness.h"
@@ -22,7 +25,6 @@
 #define PROBE_KEY (KEYS - 1)
 #define COUNTER_KEY "counter"
 #define COUNTER_VALUE 41
-#define VALUE_MAX_BYTES (64u * 1024u)
 #define LOCK_TIMEOUT_MS 2000u
 #define PATIENCE_NS UINT64_C(1500000000)
 #define SURVIVALS 3
@@ -45,6 +47,7 @@ struct stage {
     struct expectation keys[KEYS];
     bool counter_touched;
     bool counter_done;
+    char died_at[PMC_FAULT_NAME_BYTES];
 };
 
 struct scene {
@@ -57,8 +60,6 @@ struct scene {
 };
 
 static struct stage *stage;
-static uint8_t buffer[VALUE_MAX_BYTES + 64];
-static char path[160];
 
 /* ---- operations that are noted --------------------------------------- */
 
@@ -68,13 +69,10 @@ put(struct pmc_cache *cache, uint32_t number, uint64_t sequence, size_t size,
 {
     struct expectation *expected = &stage->keys[number];
     struct pmc_put_options options = {.ttl_ms = ttl_ms};
-    char key[KEY_ROOM_BYTES];
-    size_t key_size = key_write(key, number);
 
     expected->new = sequence;
     expected->new_ttl_ms = ttl_ms;
-    value_write(buffer, number, sequence, size);
-    if (pmc_put(cache, key, key_size, buffer, size, &options) != PMC_OK)
+    if (put_stamped(cache, number, sequence, size, &options) != PMC_OK)
         expected->new = DELETED;
     expected->done = true;
 }
@@ -297,7 +295,7 @@ static void
 act_grow(struct pmc_cache *cache)
 {
     for (uint32_t number = 1000; number < 1006; number++)
-        put(cache, number, 2, VALUE_MAX_BYTES, PMC_TTL_NONE);
+        put(cache, number, 2, VALUE_ROOM_BYTES, PMC_TTL_NONE);
 }
 
 static void
@@ -384,15 +382,13 @@ look_at_key(struct pmc_cache *cache, uint32_t number, struct verdict *verdict)
 
     if (expected->old == 0 && expected->new == 0)
         return;
-    status = pmc_get(cache, key, key_size, buffer, sizeof buffer, 0, &found);
+    status = get_stamped(cache, number, &sequence, &found);
     if (status == PMC_MISS) {
         if (expected->done ? expected->new != DELETED : !was_named(expected))
             verdict->missing++;
         return;
     }
-    if (status != PMC_OK || found.value_size > sizeof buffer ||
-        pmc_info(cache, key, key_size, &info) != PMC_OK ||
-        !value_is_whole(buffer, found.value_size, number, &sequence) ||
+    if (status != PMC_OK || pmc_info(cache, key, key_size, &info) != PMC_OK ||
         !is_allowed(expected, sequence, info.ttl_ms)) {
         fprintf(stderr,
                 "key %u: %s, sequence %" PRIu64 " (was %" PRIu64 ", to be %" PRIu64
@@ -437,26 +433,11 @@ look_at_all(struct pmc_cache *cache)
 static bool
 probe(struct pmc_cache *cache)
 {
-    char key[KEY_ROOM_BYTES];
-    size_t key_size = key_write(key, PROBE_KEY);
     struct pmc_found found;
     uint64_t sequence;
 
-    value_write(buffer, PROBE_KEY, 7, 48);
-    return pmc_put(cache, key, key_size, buffer, 48, NULL) == PMC_OK &&
-           pmc_get(cache, key, key_size, buffer, sizeof buffer, 0, &found) == PMC_OK &&
-           value_is_whole(buffer, found.value_size, PROBE_KEY, &sequence);
-}
-
-static bool
-is_whole(struct pmc_cache *cache)
-{
-    char report[2048];
-    int broken = pmc_check(cache, report, sizeof report);
-
-    if (broken != 0)
-        fprintf(stderr, "pmc_check: %d\n%s", broken, report);
-    return broken == 0;
+    return put_stamped(cache, PROBE_KEY, 7, 48, NULL) == PMC_OK &&
+           get_stamped(cache, PROBE_KEY, &sequence, &found) == PMC_OK;
 }
 
 /* Odd steps are met first by a reader, even ones by a writer. */
@@ -486,22 +467,115 @@ examine(struct pmc_cache *cache, const struct scene *scene, long step,
           scene->name, step);
 }
 
+/* ---- deaths by step -------------------------------------------------- */
+
+#define STEP_NAMES_MAX 200
+
+struct step_deaths {
+    char name[PMC_FAULT_NAME_BYTES];
+    uint64_t deaths;
+};
+
+static struct step_deaths steps_met[STEP_NAMES_MAX];
+static size_t steps_met_count;
+
+static struct step_deaths *
+deaths_at(const char *name)
+{
+    for (size_t i = 0; i < steps_met_count; i++)
+        if (strcmp(steps_met[i].name, name) == 0)
+            return &steps_met[i];
+    return NULL;
+}
+
+/* A child has ended: if at a step, that one counts. Returns whether it was. */
+static bool
+note_death(int status)
+{
+    struct step_deaths *met;
+
+    if (!was_killed(status))
+        return false;
+    met = deaths_at(stage->died_at);
+    if (!met && steps_met_count < STEP_NAMES_MAX) {
+        met = &steps_met[steps_met_count++];
+        memcpy(met->name, stage->died_at, sizeof met->name);
+    }
+    if (check(met != NULL, "more than %d steps", STEP_NAMES_MAX))
+        met->deaths++;
+    return true;
+}
+
+/* The name in STEP("..."), or NULL if there is none in the line. */
+static char *
+step_in_line(char *line)
+{
+    static const char opening[] = "STEP(\"";
+    char *name = strstr(line, opening);
+    char *end = name ? strchr(name + sizeof opening - 1, '"') : NULL;
+
+    if (!end)
+        return NULL;
+    *end = '\0';
+    return name + sizeof opening - 1;
+}
+
+static size_t
+check_steps_of(const char *file)
+{
+    char name[512];
+    char line[512];
+    size_t found = 0;
+    FILE *source;
+
+    snprintf(name, sizeof name, "%s/%s", PMC_ENGINE_SOURCES, file);
+    source = fopen(name, "r");
+    if (!source)
+        give_up("read a source");
+    while (fgets(line, sizeof line, source)) {
+        const char *step = step_in_line(line);
+
+        if (!step)
+            continue;
+        found++;
+        check(deaths_at(step) != NULL, "nobody died at %s, in %s", step, file);
+    }
+    fclose(source);
+    return found;
+}
+
+/* Every step that the sources name must have been somebody's last. */
+static void
+check_all_steps_were_met(void)
+{
+    DIR *directory = opendir(PMC_ENGINE_SOURCES);
+    const struct dirent *file;
+    size_t found = 0;
+
+    if (!directory)
+        give_up("read " PMC_ENGINE_SOURCES);
+    while ((file = readdir(directory)) != NULL)
+        if (file->d_name[0] != '.')
+            found += check_steps_of(file->d_name);
+    closedir(directory);
+    printf("%zu steps in the sources, deaths at each:", found);
+    for (size_t i = 0; i < steps_met_count; i++)
+        printf("%s %s %" PRIu64, i ? "," : "", steps_met[i].name, steps_met[i].deaths);
+    printf("\n");
+    check(found >= 40, "only %zu steps in " PMC_ENGINE_SOURCES, found);
+}
+
 /* ---- scenes on one pool ---------------------------------------------- */
 
 static struct pmc_options
 options_of(const struct scene *scene)
 {
-    struct pmc_options options;
+    struct pmc_options options =
+        options_in_folder("steps.pool", scene->size_bytes, LOCK_TIMEOUT_MS);
 
-    pmc_options_default(&options);
-    snprintf(path, sizeof path, "%s/steps.pool", folder);
-    options.path = path;
-    options.size_bytes = scene->size_bytes;
     options.eviction = scene->eviction;
     if (scene->prepare == prepare_spans || scene->prepare == prepare_away)
         options.memory = PMC_MEMORY_CONSERVATIVE;
-    options.shards = 1;
-    options.lock_timeout_ms = LOCK_TIMEOUT_MS;
     return options;
 }
 
@@ -513,6 +587,7 @@ act_and_die(struct pmc_cache *cache, void (*act)(struct pmc_cache *), long step,
     pid_t child = fork_child();
 
     if (child == 0) {
+        pmc_fault_tell(stage->died_at);
         pmc_fault_arm(step, step_name);
         act(cache);
         _exit(0);
@@ -547,7 +622,7 @@ run_once(const struct scene *scene, long step, struct tally *tally)
     pmc_stats(cache, &before);
     if (scene->dies_before) {
         status = act_and_die(cache, act_everything, 1 + step % 3, scene->dies_before);
-        tally->first_deaths += was_killed(status);
+        tally->first_deaths += note_death(status);
     }
     status = act_and_die(cache, scene->act, step, NULL);
     check(was_killed(status) || status == 0, "%s, step %ld: wait status %#x",
@@ -560,7 +635,7 @@ run_once(const struct scene *scene, long step, struct tally *tally)
     check(folder_files() == 0, "%s, step %ld: files were left behind", scene->name,
           step);
     empty_folder();
-    return was_killed(status);
+    return note_death(status);
 }
 
 static void
@@ -596,6 +671,13 @@ run_scene(const struct scene *scene)
 #define RECOVERY(where)                                                                \
     {"recovery after " where, SMALL_POOL,  PMC_EVICT_S3FIFO,                           \
      prepare_first_act,       act_recover, where}
+#define MOVING_RECOVERY(where)                                                         \
+    {"recovery after " where,                                                          \
+     SMALL_POOL,                                                                       \
+     PMC_EVICT_S3FIFO,                                                                 \
+     prepare_full,                                                                     \
+     act_recover,                                                                      \
+     where}
 #define ON(pool, name, prepare, act) {name, pool, PMC_EVICT_S3FIFO, prepare, act, NULL}
 
 static const struct scene scenes[] = {
@@ -631,10 +713,10 @@ static const struct scene scenes[] = {
     RECOVERY("put.room"),
     RECOVERY("put.replaced"),
     RECOVERY("clear.bucket"),
-    {"recovery after move.begin", SMALL_POOL, PMC_EVICT_S3FIFO, prepare_full,
-     act_recover, "move.begin"},
-    {"recovery after move.published", SMALL_POOL, PMC_EVICT_S3FIFO, prepare_full,
-     act_recover, "move.published"},
+    MOVING_RECOVERY("move.copied"),
+    MOVING_RECOVERY("move.begin"),
+    MOVING_RECOVERY("move.written"),
+    MOVING_RECOVERY("move.published"),
 };
 
 /* ---- coming and going ------------------------------------------------ */
@@ -651,6 +733,7 @@ come_and_die(enum coming coming, const struct pmc_options *options, long step)
 {
     struct pmc_cache *cache;
 
+    pmc_fault_tell(stage->died_at);
     if (coming != LEAVE)
         pmc_fault_arm(step, NULL);
     cache = open_pool(options);
@@ -689,6 +772,7 @@ come_once(enum coming coming, const char *name, long step)
     struct pmc_cache *mine = NULL;
     struct verdict verdict;
     uint64_t began_ns;
+    bool died;
     pid_t child;
     int status;
 
@@ -707,6 +791,7 @@ come_once(enum coming coming, const char *name, long step)
     status = wait_child(child);
     check(was_killed(status) || status == 0, "%s, step %ld: wait status %#x", name,
           step, (unsigned)status);
+    died = note_death(status);
     if (coming == LEAVE) /* a volatile pool that nobody has is made anew */
         *stage = (struct stage){0};
     began_ns = time_ns();
@@ -726,7 +811,7 @@ come_once(enum coming coming, const char *name, long step)
     check(coming == ADOPT || folder_files() == 0,
           "%s, step %ld: files were left behind", name, step);
     empty_folder();
-    return was_killed(status);
+    return died;
 }
 
 static void
@@ -743,7 +828,6 @@ run_coming(enum coming coming, const char *name)
 int
 main(int count, char **arguments)
 {
-    const char *only = count > 1 ? arguments[1] : "";
     static const struct {
         const char *name;
         enum coming coming;
@@ -754,10 +838,12 @@ main(int count, char **arguments)
     make_folder();
     alarm(280);
     for (size_t i = 0; i < sizeof comings / sizeof comings[0]; i++)
-        if (strncmp(comings[i].name, only, strlen(only)) == 0)
+        if (is_wanted(comings[i].name, count, arguments))
             run_coming(comings[i].coming, comings[i].name);
     for (size_t i = 0; i < sizeof scenes / sizeof scenes[0]; i++)
-        if (strncmp(scenes[i].name, only, strlen(only)) == 0 && checks_failed <= 20)
+        if (is_wanted(scenes[i].name, count, arguments) && checks_failed <= 20)
             run_scene(&scenes[i]);
+    if (count < 2)
+        check_all_steps_were_met();
     return finish();
 }

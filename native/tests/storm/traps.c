@@ -22,24 +22,16 @@
 #define POOL_BYTES (1024u * 1024u)
 #define LOCK_TIMEOUT_MS 400u
 #define MARGIN_MS 600u
-#define VALUE_MAX_BYTES 4096u
 
-static uint8_t buffer[VALUE_MAX_BYTES + 64];
-static char path[160];
 static uint64_t random_state = 1;
 
 static struct pmc_options
 pool_options(void)
 {
-    struct pmc_options options;
+    struct pmc_options options =
+        options_in_folder("traps.pool", POOL_BYTES, LOCK_TIMEOUT_MS);
 
-    pmc_options_default(&options);
-    snprintf(path, sizeof path, "%s/traps.pool", folder);
-    options.path = path;
-    options.size_bytes = POOL_BYTES;
     options.eviction = PMC_EVICT_NONE;
-    options.shards = 1;
-    options.lock_timeout_ms = LOCK_TIMEOUT_MS;
     return options;
 }
 
@@ -65,41 +57,24 @@ size_of(uint32_t number)
 static enum pmc_status
 put(struct pmc_cache *cache, uint32_t number, uint64_t sequence)
 {
-    char key[KEY_ROOM_BYTES];
-    size_t key_size = key_write(key, number);
-
-    value_write(buffer, number, sequence, size_of(number));
-    return pmc_put(cache, key, key_size, buffer, size_of(number), NULL);
+    return put_stamped(cache, number, sequence, size_of(number), NULL);
 }
 
 /* The sequence that a get finds; 0 for a miss, UINT64_MAX for wrong bytes. */
 static uint64_t
 get(struct pmc_cache *cache, uint32_t number, uint64_t *generation_out)
 {
-    char key[KEY_ROOM_BYTES];
-    size_t key_size = key_write(key, number);
     struct pmc_found found;
     uint64_t sequence;
+    enum pmc_status status = get_stamped(cache, number, &sequence, &found);
 
-    if (pmc_get(cache, key, key_size, buffer, sizeof buffer, 0, &found) != PMC_OK)
+    if (status == PMC_EDAMAGED)
+        return UINT64_MAX;
+    if (status != PMC_OK)
         return 0;
     if (generation_out)
         *generation_out = found.generation;
-    return found.value_size <= VALUE_MAX_BYTES &&
-                   value_is_whole(buffer, found.value_size, number, &sequence)
-               ? sequence
-               : UINT64_MAX;
-}
-
-static bool
-is_whole(struct pmc_cache *cache)
-{
-    char report[2048];
-    int broken = pmc_check(cache, report, sizeof report);
-
-    if (broken != 0)
-        fprintf(stderr, "pmc_check: %d\n%s", broken, report);
-    return broken == 0;
+    return sequence;
 }
 
 /* Fork a child that dies at a named step of a put of this key. */
@@ -146,12 +121,13 @@ trap_expiry(void)
     struct pmc_put_options soon = {.ttl_ms = 1000};
     struct pmc_put_options absent = {.ttl_ms = PMC_TTL_NONE,
                                      .condition = PMC_IF_ABSENT};
+    char byte[1];
     int64_t sum;
 
     check(pmc_put(cache, "k", 1, "7", 1, &soon) == PMC_OK, "put with a ttl");
     check(pmc_exists(cache, "k", 1) == PMC_OK, "an entry before its deadline");
     pmc_advance_clock(cache, 2000);
-    check(pmc_get(cache, "k", 1, buffer, 8, 0, NULL) == PMC_MISS, "get: expired");
+    check(pmc_get(cache, "k", 1, byte, 1, 0, NULL) == PMC_MISS, "get: expired");
     check(pmc_exists(cache, "k", 1) == PMC_MISS, "exists: expired");
     check(pmc_touch(cache, "k", 1, 1000, 0) == PMC_MISS, "touch: expired");
     check(pmc_incr(cache, "k", 1, 1, NULL, &sum) == PMC_MISS, "incr: expired");
@@ -277,7 +253,7 @@ fill_and_die(const struct pmc_options *options)
 
 /* Change one byte of the value of a key, wherever it lies in the file. */
 static bool
-spoil_value(uint32_t number)
+spoil_value(const char *path, uint32_t number)
 {
     struct stamp stamp = {
         .key = number, .size = (uint32_t)size_of(number), .sequence = 1};
@@ -308,7 +284,7 @@ trap_adoption(void)
     options.lifetime = PMC_RESTART;
     fill_and_die(&options);
     for (uint32_t number = 0; number < ADOPTED_KEYS; number += 3)
-        check(spoil_value(number), "no value to spoil");
+        check(spoil_value(options.path, number), "no value to spoil");
     cache = open_pool(&options);
     if (!check(cache != NULL, "the pool is not adopted"))
         return;
@@ -435,7 +411,7 @@ trap_adding(void)
 /* Where the buckets of the only shard begin in the index. What comes before them,
  * the headers, is taken for granted by every process that is attached. */
 static off_t
-first_bucket(void)
+first_bucket(const char *path)
 {
     struct pool_identity identity;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -447,7 +423,7 @@ first_bucket(void)
 }
 
 static void
-scribble(const char *suffix, off_t from)
+scribble(const char *path, const char *suffix, off_t from)
 {
     char name[200];
     struct stat about;
@@ -509,8 +485,8 @@ trap_scribbling(void)
             return;
         for (uint32_t number = 0; number < SCRIBBLED_KEYS; number++)
             put(cache, number, 1);
-        scribble(".index", first_bucket());
-        scribble("", 4096);
+        scribble(options.path, ".index", first_bucket(options.path));
+        scribble(options.path, "", 4096);
         child = fork_child();
         if (child == 0) {
             alarm(20);
@@ -527,7 +503,6 @@ trap_scribbling(void)
 int
 main(int count, char **arguments)
 {
-    const char *only = count > 1 ? arguments[1] : "";
     static const struct {
         const char *name;
         void (*run)(void);
@@ -544,7 +519,7 @@ main(int count, char **arguments)
     for (size_t i = 0; i < sizeof traps / sizeof traps[0]; i++) {
         int failed_before = checks_failed;
 
-        if (strncmp(traps[i].name, only, strlen(only)) != 0)
+        if (!is_wanted(traps[i].name, count, arguments))
             continue;
         traps[i].run();
         printf("%-12s %s\n", traps[i].name,
