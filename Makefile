@@ -30,7 +30,7 @@ PACKAGE_SOURCES := pyproject.toml README.md $(shell find native pmemcache integr
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help format demo test bench bench-tools bench-python bench-speed bench-stampede bench-replay bench-space bench-restart bench-plots serve lint clean venv install sample dev redis headers browser \
-	lint-c lint-python types ctest ctest-plain ctest-asan ctest-tsan ctest-faults fuzz model test-core \
+	lint-c lint-python types ctest ctest-plain ctest-asan ctest-tsan ctest-faults fuzz soak model test-core \
 	test-django test-django6 test-sample test-compare test-packaging run-demo run-serve
 
 help: ## this list
@@ -185,6 +185,17 @@ fuzz: $(STAMPS)/dev ## fuzz damaged pools and sequences of operations, FUZZ_SECO
 		build/native/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=20 -verbosity=0 \
 			-print_final_stats=1 -artifact_prefix=build/fuzz/$$target- build/fuzz/$$target; \
 	done
+
+# Some minutes; SOAK_KILLS=1000000 SOAK_SECONDS=7200 make soak for a night's worth. SOAK_SEED repeats a run.
+SOAK_KILLS ?= 20000
+SOAK_SECONDS ?= 1800
+SOAK_SEED ?= $(shell date +%s)
+
+soak: $(STAMPS)/dev ## the kill storm at length: SOAK_KILLS kills, SOAK_SECONDS at most
+	cd native && $(WITH_TOOLS) cmake --preset faults >/dev/null
+	cd native && $(WITH_TOOLS) cmake --build --preset faults --target storm
+	build/native/faults/storm --kills $(SOAK_KILLS) --at-least $(SOAK_KILLS) --seconds $(SOAK_SECONDS) \
+		--seed $(SOAK_SEED) --workers 6 --progress 10
 
 PYTEST = $(BIN)/pytest --junitxml=$(REPORTS)/$@.xml
 

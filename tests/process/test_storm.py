@@ -82,14 +82,16 @@ def run(
 def test_nothing_is_torn_stale_or_stuck_while_processes_are_killed(
     programs: Path, record_property: RecordProperty
 ) -> None:
-    arguments = ("storm", "--kills", str(KILLS), "--seconds", str(STORM_SECONDS))
+    arguments = ("storm", "--kills", str(KILLS), "--at-least", str(KILLS // 2))
 
-    result = run(programs, *arguments, timeout_seconds=STORM_SECONDS + 90)
+    result = run(
+        programs, *arguments, "--seconds", str(STORM_SECONDS), timeout_seconds=STORM_SECONDS + 90
+    )
 
     record_property("report", result.stdout)
     assert result.returncode == 0, result.stdout
     counts = {name: int(count) for name, count in re.findall(r"(\w+) (\d+)", result.stdout)}
-    assert counts["kills"] >= KILLS / 2, "too slow a machine to say anything"
+    assert counts["kills"] >= KILLS / 2
     assert counts["recoveries"] > 0
     assert counts["moved"] > 0
 

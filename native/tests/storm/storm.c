@@ -17,7 +17,10 @@
  * parent sends SIGKILL. Now and then all die at once, and the pool is opened
  * again, or a new one is made, so that the index grows and splits anew.
  *
- * storm [--kills N] [--seconds S] [--workers W] [--seed N]
+ * storm [--kills N] [--at-least N] [--seconds S] [--progress S] [--workers W] [--seed N]
+ *
+ * It ends after --kills, or after --seconds; fewer kills than --at-least are a failure
+ * too, and --progress says every so many seconds how far it is.
  */
 #include <getopt.h>
 
@@ -76,13 +79,16 @@ struct worker {
 
 struct settings {
     uint64_t kills;
+    uint64_t at_least;
     uint64_t seconds;
+    uint64_t progress_seconds; /* 0: say nothing */
     uint64_t seed;
     uint32_t workers;
 };
 
 struct totals {
     uint64_t kills;
+    uint64_t stops;
     uint64_t recoveries;
     uint64_t damaged;
     uint64_t moved_bytes;
@@ -492,6 +498,7 @@ stop_for_a_while(uint32_t number)
 {
     if (!workers[number])
         return;
+    totals.stops++;
     kill(workers[number], SIGSTOP);
     sleep_us(draw(&random_state, 50000));
     kill(workers[number], SIGCONT);
@@ -500,12 +507,7 @@ stop_for_a_while(uint32_t number)
 static void
 check_pool(struct pmc_cache *cache)
 {
-    static char report[4096];
-    int broken = pmc_check(cache, report, sizeof report);
-
-    check(broken == 0, "pmc_check: %d (%s)\n%s", broken,
-          broken < 0 ? pmc_status_text((enum pmc_status)broken) : "broken invariants",
-          report);
+    check(is_whole(cache), "broken invariants");
 }
 
 static void
@@ -543,6 +545,25 @@ failures(void)
     return atomic_load(&board->wrong) + atomic_load(&board->stale) +
            atomic_load(&board->timeouts) + atomic_load(&board->odd_results) +
            totals.hangs + totals.crashes + (uint64_t)checks_failed;
+}
+
+static void
+say_progress(uint64_t began_ns)
+{
+    static uint64_t next_ns;
+    uint64_t now_ns = time_ns();
+
+    if (settings.progress_seconds == 0)
+        return;
+    if (next_ns != 0 && now_ns >= next_ns) {
+        printf("%5" PRIu64 " s: %" PRIu64 " of %" PRIu64 " kills, %" PRIu64
+               " stops, %" PRIu64 " operations, %" PRIu64 " failures\n",
+               (now_ns - began_ns) / 1000000000u, totals.kills, settings.kills,
+               totals.stops, atomic_load(&board->operations), failures());
+        fflush(stdout);
+    }
+    if (next_ns == 0 || now_ns >= next_ns)
+        next_ns = now_ns + settings.progress_seconds * 1000000000u;
 }
 
 /* Everybody is dead. Open what they left, check it, and read it once more. */
@@ -632,7 +653,8 @@ let_all_finish(void)
 static void
 storm(void)
 {
-    uint64_t end_ns = time_ns() + settings.seconds * 1000000000u;
+    uint64_t began_ns = time_ns();
+    uint64_t end_ns = began_ns + settings.seconds * 1000000000u;
     bool more = true;
 
     for (uint64_t round = 0; more; round++) {
@@ -643,6 +665,7 @@ storm(void)
                       ? totals.kills + KILLS_A_ROUND
                       : settings.kills,
                   end_ns);
+        say_progress(began_ns);
         more = totals.kills < settings.kills && time_ns() < end_ns &&
                failures() < COMPLAINTS_MAX;
         if (more)
@@ -666,11 +689,14 @@ report(void)
            totals.kills, totals.recoveries, atomic_load(&board->operations), hits,
            atomic_load(&board->copies), atomic_load(&board->wrong),
            atomic_load(&board->stale), totals.hangs);
-    printf("pools %" PRIu64 ", evicted %" PRIu64 ", moved %" PRIu64
+    printf("stops %" PRIu64 ", pools %" PRIu64 ", evicted %" PRIu64 ", moved %" PRIu64
            " bytes, damaged %" PRIu64 ", timeouts %" PRIu64 ", crashes %" PRIu64
            ", seed %" PRIu64 "\n",
-           totals.pools, totals.evict, totals.moved_bytes, totals.damaged,
+           totals.stops, totals.pools, totals.evict, totals.moved_bytes, totals.damaged,
            totals.lock_timeouts, totals.crashes, settings.seed);
+    check(totals.kills >= settings.at_least,
+          "only %" PRIu64 " kills in %" PRIu64 " s, too few to say anything",
+          totals.kills, settings.seconds);
     check(hits > 0, "no read ever found anything");
     check(totals.recoveries > 0, "nobody died holding the lock");
     check(atomic_load(&board->wrong) == 0, "wrong bytes were read");
@@ -700,7 +726,9 @@ static void
 read_arguments(int count, char **arguments)
 {
     static const struct option known[] = {{"kills", required_argument, NULL, 'k'},
+                                          {"at-least", required_argument, NULL, 'a'},
                                           {"seconds", required_argument, NULL, 's'},
+                                          {"progress", required_argument, NULL, 'p'},
                                           {"workers", required_argument, NULL, 'w'},
                                           {"seed", required_argument, NULL, 'r'},
                                           {NULL, 0, NULL, 0}};
@@ -708,7 +736,9 @@ read_arguments(int count, char **arguments)
 
     while ((option = getopt_long(count, arguments, "", known, NULL)) != -1) {
         uint64_t *target = option == 'k'   ? &settings.kills
+                           : option == 'a' ? &settings.at_least
                            : option == 's' ? &settings.seconds
+                           : option == 'p' ? &settings.progress_seconds
                                            : &settings.seed;
 
         if (option == '?')
@@ -735,5 +765,8 @@ main(int count, char **arguments)
     alarm((unsigned)settings.seconds + 60);
     storm();
     report();
+    printf("%s: %" PRIu64 " kills, %" PRIu64 " of %" PRIu64 " promises broken\n",
+           checks_failed == 0 ? "held" : "BROKEN", totals.kills,
+           (uint64_t)checks_failed, (uint64_t)(checks_failed + checks_passed));
     return finish();
 }
