@@ -111,12 +111,12 @@ enum pmc_status
 lease_wait(struct shard *shard, const struct lease_request *request,
            uint64_t timeout_ns)
 {
-    uint64_t give_up_ns = clock_now_ns() + timeout_ns;
+    uint64_t began_ns = clock_now_ns();
 
     for (;;) {
         struct lease_place *place = find_place(shard, request->hash);
         uint32_t ended;
-        uint64_t now_ns;
+        uint64_t waited_ns;
 
         if (!place)
             return PMC_OK;
@@ -124,9 +124,9 @@ lease_wait(struct shard *shard, const struct lease_request *request,
         if (load_relaxed(&place->token) != request->token ||
             has_ended(shard, place, clock_coarse_ms()))
             return PMC_OK;
-        now_ns = clock_now_ns();
-        if (now_ns >= give_up_ns)
+        waited_ns = clock_now_ns() - began_ns;
+        if (waited_ns >= timeout_ns)
             return PMC_BUSY;
-        lock_sleep(&place->ended, ended, min_u64(SLICE_NS, give_up_ns - now_ns));
+        lock_sleep(&place->ended, ended, min_u64(SLICE_NS, timeout_ns - waited_ns));
     }
 }

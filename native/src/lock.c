@@ -116,17 +116,17 @@ lock_take(_Atomic uint32_t *word, uint32_t owner, const struct lock_wait *wait)
 {
     enum lock_result result;
     uint64_t slice_ns = FIRST_SLICE_NS;
-    uint64_t give_up_ns;
+    uint64_t began_ns;
     bool slept = false;
 
     if (LIKELY(swap_word(word, 0, owner)) || spin_for(word, owner))
         return LOCK_TAKEN;
     if (wait->timeout_ns == 0)
         return LOCK_BUSY;
-    give_up_ns = clock_now_ns() + wait->timeout_ns;
+    began_ns = clock_now_ns();
     while (!take_or_sleep(word, owner, wait, slice_ns, slept, &result)) {
         /* Not before the owner was looked at once: it may be dead. */
-        if (slept && clock_now_ns() >= give_up_ns)
+        if (slept && clock_now_ns() - began_ns >= wait->timeout_ns)
             return LOCK_TIMED_OUT;
         if (slept)
             slice_ns = min_u64(slice_ns * 2, LAST_SLICE_NS);

@@ -245,16 +245,39 @@ note_pool_id(const struct pool *pool, uint64_t pool_id)
     (void)written; /* at worst a stale index stays behind */
 }
 
+/* Does the index belong to another heap than the one of our path? A copy of a heap
+ * has its number, and so finds the index of its original. */
+static bool
+index_is_anothers(const struct pool *pool, int index_fd)
+{
+    struct pool_header header;
+    struct stat theirs;
+    struct stat ours;
+
+    if (pread(index_fd, &header, sizeof header, 0) != sizeof header ||
+        !pool_index_heap(&header, &theirs))
+        return false;
+    return fstatat(pool->directory_fd, pool->heap_name, &ours, AT_SYMLINK_NOFOLLOW) !=
+               0 ||
+           ours.st_ino != theirs.st_ino || ours.st_dev != theirs.st_dev;
+}
+
 static void
 remove_noted_index(struct pool *pool)
 {
     uint64_t pool_id;
+    int index_fd;
 
     if (pread(pool->lock_fd, &pool_id, sizeof pool_id, 0) != sizeof pool_id)
         return;
     name_index(pool, pool_id, true);
-    if (pool->index_directory_fd >= 0)
+    if (pool->index_directory_fd < 0)
+        return;
+    index_fd = open_existing(pool->index_directory_fd, pool->index_name);
+    if (index_fd < 0 || !index_is_anothers(pool, index_fd))
         remove_file(pool->index_directory_fd, pool->index_name);
+    if (index_fd >= 0)
+        close(index_fd);
 }
 
 void
@@ -371,6 +394,11 @@ files_open(struct pool *pool, struct pool_identity *identity_out,
                          &index_identity, error_out);
     if (status != PMC_OK)
         return status;
+    if (index_is_anothers(pool, pool->index_fd))
+        return pool_fail(error_out, PMC_EDAMAGED, 0,
+                         "%s is a copy of another pool, whose index it cannot share; "
+                         "remove it",
+                         pool->heap_name);
     if (!pool_hold_index(pool->index_fd))
         return pool_fail_system(error_out, "hold", pool->index_name);
     if (memcmp(&index_identity, identity_out, sizeof index_identity) != 0 ||

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "layout.h"
 
 #define HOLD_BYTE 0
 #define HOLD_PATIENCE_NS UINT64_C(1000000000)
@@ -28,19 +27,18 @@ lock_byte(int fd, short type)
 bool
 pool_hold_index(int index_fd)
 {
-    uint64_t give_up_ns = clock_now_ns() + HOLD_PATIENCE_NS;
+    uint64_t began_ns = clock_now_ns();
 
     while (!lock_byte(index_fd, F_RDLCK)) {
-        if (clock_now_ns() >= give_up_ns)
+        if (clock_now_ns() - began_ns >= HOLD_PATIENCE_NS)
             return false;
         clock_sleep_ns(HOLD_POLL_NS);
     }
     return true;
 }
 
-/* Is the heap that this index belongs to still there? */
-static bool
-heap_exists(const struct pool_header *header)
+bool
+pool_index_heap(const struct pool_header *header, struct stat *about_out)
 {
     struct pool_identity identity;
     bool same;
@@ -53,7 +51,8 @@ heap_exists(const struct pool_header *header)
     if (fd < 0)
         return false;
     same = pread(fd, &identity, sizeof identity, 0) == sizeof identity &&
-           memcmp(&identity, &header->identity, sizeof identity) == 0;
+           memcmp(&identity, &header->identity, sizeof identity) == 0 &&
+           fstat(fd, about_out) == 0;
     close(fd);
     return same;
 }
@@ -74,13 +73,14 @@ static void
 sweep_one(int directory_fd, const char *name)
 {
     struct pool_header header;
+    struct stat heap;
     int fd = openat(directory_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
     if (fd < 0)
         return;
     if (lock_byte(fd, F_WRLCK) &&
         (pread(fd, &header, sizeof header, 0) != sizeof header ||
-         !heap_exists(&header)))
+         !pool_index_heap(&header, &heap)))
         unlinkat(directory_fd, name, 0);
     close(fd);
 }

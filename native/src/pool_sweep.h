@@ -6,6 +6,9 @@
 #define PMC_POOL_SWEEP_H
 
 #include <stdbool.h>
+#include <sys/stat.h>
+
+#include "layout.h"
 
 /* Hold the index: as long as a process (or a child of it) has fd open, no sweep
  * removes the file. Waits for a sweep that is looking at it; false when that
@@ -17,5 +20,8 @@ bool pool_hold_index(int index_fd);
  * heap file is gone or is another pool's. Best effort; changes nothing else.
  */
 void pool_sweep_indexes(int directory_fd);
+
+/* Is the heap that this index belongs to, by the path that it notes, still there? */
+bool pool_index_heap(const struct pool_header *header, struct stat *about_out);
 
 #endif

@@ -152,14 +152,22 @@ struct place {
 };
 
 static inline struct place
-make_place(void)
+make_place_in(const char *directory)
 {
-    struct place place = {.directory = "/tmp/pmemcache-test-XXXXXX"};
+    struct place place;
 
+    snprintf(place.directory, sizeof place.directory, "%.90s/pmemcache-test-XXXXXX",
+             directory);
     if (!mkdtemp(place.directory))
         abort();
     snprintf(place.path, sizeof place.path, "%s/site.pool", place.directory);
     return place;
+}
+
+static inline struct place
+make_place(void)
+{
+    return make_place_in("/tmp");
 }
 
 /* Files in a directory whose names begin with prefix. */
@@ -205,6 +213,17 @@ options_at(const struct place *place, uint64_t size_bytes)
     options.path = place->path;
     options.size_bytes = size_bytes;
     return options;
+}
+
+/* A kept pool's index may lie in shared memory: made volatile, it goes too. */
+static inline void
+remove_kept(const struct place *place, uint64_t size_bytes)
+{
+    struct pmc_options options = options_at(place, size_bytes);
+
+    pmc_close(open_with(&options));
+    CHECK_EQ(count_files(place->directory, ""), 0);
+    remove_place(place);
 }
 
 /* ---- children -------------------------------------------------------- */

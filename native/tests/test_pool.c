@@ -205,17 +205,6 @@ restart_options(const struct place *place)
     return options;
 }
 
-/* A kept pool's index may lie in shared memory: made volatile, it goes too. */
-static void
-remove_kept(const struct place *place)
-{
-    struct pmc_options options = options_at(place, SIZE_BYTES);
-
-    CHECK_EQ(try_open(&options, NULL), PMC_OK);
-    CHECK_EQ(count_files(place->directory, ""), 0);
-    remove_place(place);
-}
-
 static void
 test_a_restart_pool_is_kept_and_goes_on(void)
 {
@@ -241,7 +230,7 @@ test_a_restart_pool_is_kept_and_goes_on(void)
         check_sound(cache);
         pmc_close(cache);
     }
-    remove_kept(&place);
+    remove_kept(&place, SIZE_BYTES);
 }
 
 static void
@@ -269,7 +258,7 @@ test_a_restart_pool_survives_the_death_of_its_lock_owner(void)
     check_sound(cache);
     pmc_close(cache);
     close_signal(&ready);
-    remove_kept(&place);
+    remove_kept(&place, SIZE_BYTES);
 }
 
 /* Find bytes in a file and change the first of them. */
@@ -323,7 +312,7 @@ test_damaged_values_of_a_kept_pool_are_misses(void)
     CHECK_EQ(stats.entries, 1);
     check_sound(cache);
     pmc_close(cache);
-    remove_kept(&place);
+    remove_kept(&place, SIZE_BYTES);
 }
 
 /* Write random bytes over a part of the kept index, and use the pool. */
@@ -369,7 +358,7 @@ test_a_damaged_index_of_a_kept_pool_is_mended(void)
         damage_and_use(&place, PAGE_BYTES, 128, &random); /* leases */
         damage_and_use(&place, 2 * PAGE_BYTES, 60 * sizeof(struct bucket), &random);
     }
-    remove_kept(&place);
+    remove_kept(&place, SIZE_BYTES);
 }
 
 /* ---- what else may lie there ------------------------------------------ */
@@ -524,7 +513,7 @@ test_another_layout_is_refused_in_use_and_replaced_after(void)
     cache = open_with(&options);
     CHECK(!get_text(cache, "k"));
     pmc_close(cache);
-    remove_kept(&place);
+    remove_kept(&place, SIZE_BYTES);
 }
 
 static void
@@ -600,7 +589,7 @@ test_a_truncated_pool_is_replaced(void)
         CHECK_EQ(put_text(cache, "k", "w"), PMC_OK);
         check_sound(cache);
         pmc_close(cache);
-        remove_kept(&place);
+        remove_kept(&place, SIZE_BYTES);
     }
 }
 
