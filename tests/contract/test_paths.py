@@ -165,69 +165,6 @@ def test_directory_that_this_user_cannot_write_is_refused(tmp_path: Path) -> Non
     assert str(tmp_path) in done.stdout or "pmemcache.pool" in done.stdout
 
 
-@pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mount a small tmpfs with the options given."""
-    place = tmp_path / "mount"
-    place.mkdir()
-    mounted = []
-
-    def make(options: str) -> Path:
-        command = ["mount", "-t", "tmpfs", "-o", f"mode=700,{options}", "tmpfs", str(place)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"cannot mount a tmpfs here: {done.stderr.strip()}")
-        mounted.append(place)
-        return place
-
-    yield make
-    if mounted:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def test_read_only_file_system_is_refused(
-    make_pool: MakePool, mount: Callable[[str], Path]
-) -> None:
-    place = mount("size=1m,ro")
-    with pytest.raises(pmemcache.ConfigurationError, match=r"(?i)read-only"):
-        make_pool(place, "512KiB")
-
-
-def test_full_file_system_is_refused(make_pool: MakePool, mount: Callable[[str], Path]) -> None:
-    place = mount("size=1m")
-    (place / "other").write_bytes(b"x" * 1024 * 1024)
-    with pytest.raises(pmemcache.NoSpaceError):
-        make_pool(place, "512KiB")
-    assert [path.name for path in place.iterdir() if path.name != "other"] in (
-        [],
-        ["pmemcache.pool.lock"],
-    )
-
-
-def test_preallocated_pool_needs_its_whole_size(
-    make_pool: MakePool, mount: Callable[[str], Path]
-) -> None:
-    place = mount("size=4m")
-    with pytest.raises(pmemcache.NoSpaceError):
-        make_pool(place, "64MiB", preallocate=True)
-
-
-def test_file_system_that_fills_up_makes_the_pool_evict(
-    make_pool: MakePool, mount: Callable[[str], Path]
-) -> None:
-    place = mount("size=16m")
-    pool = make_pool(place, "64MiB")
-    for number in range(30_000):
-        pool.put(f"k{number}", b"v" * 1000)
-    stats = pool.stats()
-    assert stats.allocated_bytes <= 16 * 1024 * 1024
-    assert stats.pool_size_used > stats.allocated_bytes / 2
-    assert stats.evict > 0
-    assert pool.put(b"last", b"v" * 1000)
-    assert pool.get(b"last") == b"v" * 1000
-    assert pool.check() == []
-
-
 def patch(path: Path, offset: int, data: bytes) -> None:
     with path.open("r+b") as file:
         file.seek(offset)
