@@ -186,16 +186,19 @@ fuzz: $(STAMPS)/dev ## fuzz damaged pools and sequences of operations, FUZZ_SECO
 			-print_final_stats=1 -artifact_prefix=build/fuzz/$$target- build/fuzz/$$target; \
 	done
 
-# Some minutes; SOAK_KILLS=1000000 SOAK_SECONDS=7200 make soak for a night's worth. SOAK_SEED repeats a run.
+# Some minutes; SOAK_KILLS=1000000 SOAK_SECONDS=7200 SOAK_ROUNDS=1000000 make soak takes hours. SOAK_SEED
+# makes the same choices again.
 SOAK_KILLS ?= 20000
+SOAK_ROUNDS ?= 10000
 SOAK_SECONDS ?= 1800
 SOAK_SEED ?= $(shell date +%s)
 
-soak: $(STAMPS)/dev ## the kill storm at length: SOAK_KILLS kills, SOAK_SECONDS at most
+soak: $(STAMPS)/dev ## the kill storm and recorded histories at length: SOAK_KILLS, SOAK_ROUNDS
 	cd native && $(WITH_TOOLS) cmake --preset faults >/dev/null
-	cd native && $(WITH_TOOLS) cmake --build --preset faults --target storm
+	cd native && $(WITH_TOOLS) cmake --build --preset faults --target storm histories
 	build/native/faults/storm --kills $(SOAK_KILLS) --at-least $(SOAK_KILLS) --seconds $(SOAK_SECONDS) \
 		--seed $(SOAK_SEED) --workers 6 --progress 10
+	build/native/faults/histories --rounds $(SOAK_ROUNDS) --seed $(SOAK_SEED)
 
 PYTEST = $(BIN)/pytest --junitxml=$(REPORTS)/$@.xml
 

@@ -31,7 +31,7 @@ def run_or_skip(*command: str, what: str) -> None:
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """Mount something at a place of its own, for the length of a test."""
-    mounted = []
+    mounted: list[Path] = []
 
     def make(*arguments: str) -> Path:
         place = tmp_path / f"mount{len(mounted)}"

@@ -21,10 +21,12 @@ RecordProperty = Callable[[str, object], None]
 REPOSITORY = Path(__file__).parents[2]
 NATIVE = REPOSITORY / "native"
 
-PROGRAMS = ("storm", "steps", "traps")
+PROGRAMS = ("storm", "steps", "traps", "histories")
 KILLS = 2_000
 STORM_SECONDS = 90
 CAUGHT_WITHIN_SECONDS = 30
+HISTORIES = 10_000
+HISTORY_KINDS = 4
 
 # A planted bug, and what meets it.
 CATCHERS = {
@@ -112,6 +114,34 @@ def test_laws_that_a_storm_meets_too_seldom_hold(
 
     record_property("report", result.stdout)
     assert result.returncode == 0, result.stdout
+
+
+def test_histories_of_processes_on_few_keys_are_linearizable(
+    programs: Path, record_property: RecordProperty
+) -> None:
+    result = run(programs, "histories", timeout_seconds=180)
+
+    record_property("report", result.stdout)
+    assert result.returncode == 0, result.stdout
+    histories = [int(count) for count in re.findall(r"(\d+) histories of", result.stdout)]
+    assert len(histories) == HISTORY_KINDS
+    assert sum(histories) >= HISTORIES
+
+
+# What the storm catches by what workers remember, histories catch knowing nothing of the engine.
+@pytest.mark.parametrize("mutant", ["skip-recheck", "skip-count-recheck", "evict-without-sequence"])
+def test_planted_bug_makes_histories_that_are_not_linearizable(programs: Path, mutant: str) -> None:
+    result = run(
+        programs,
+        "histories",
+        "--rounds",
+        "5000",
+        mutant=mutant,
+        timeout_seconds=CAUGHT_WITHIN_SECONDS,
+    )
+
+    assert result.returncode == 1, result.stdout
+    assert "is not linearizable" in result.stdout
 
 
 @pytest.mark.parametrize("mutant", CATCHERS)

@@ -13,6 +13,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -364,6 +365,19 @@ static inline bool
 is_wanted(const char *name, int count, char **arguments)
 {
     return count < 2 || strncmp(name, arguments[1], strlen(arguments[1])) == 0;
+}
+
+static inline uint64_t
+number_argument(const char *text)
+{
+    char *end;
+    uint64_t number = strtoull(text, &end, 10);
+
+    if (*text == '\0' || *end != '\0') {
+        fprintf(stderr, "%s is not a number\n", text);
+        exit(2);
+    }
+    return number;
 }
 
 #endif

@@ -709,19 +709,6 @@ report(void)
     check(totals.damaged == 0, "recovery found damage");
 }
 
-static uint64_t
-number_argument(const char *text)
-{
-    char *end;
-    uint64_t number = strtoull(text, &end, 10);
-
-    if (*text == '\0' || *end != '\0') {
-        fprintf(stderr, "%s is not a number\n", text);
-        exit(2);
-    }
-    return number;
-}
-
 static void
 read_arguments(int count, char **arguments)
 {
