@@ -123,17 +123,22 @@ shard_is_settled(const struct shard *shard)
                load_relaxed(&header->limit_blocks);
 }
 
-static void
+/* Put right what is not possible. False: the number of buckets was not. Since then
+ * keys may have been put into buckets where nobody will look for them any more, and
+ * what they held before must not come back. */
+static bool
 mend_geometry(struct shard *shard)
 {
     struct shard_header *header = shard->header;
+    bool count_is_true;
 
     if (geometry_is_possible(shard))
-        return;
+        return true;
     if (header->bucket_limit > shard->max_buckets || header->bucket_limit == 0)
         header->bucket_limit = shard->max_buckets;
-    if (load_relaxed(&header->bucket_count) == 0 ||
-        load_relaxed(&header->bucket_count) > header->bucket_limit)
+    count_is_true = load_relaxed(&header->bucket_count) != 0 &&
+                    load_relaxed(&header->bucket_count) <= header->bucket_limit;
+    if (!count_is_true)
         store_relaxed(&header->bucket_count, 1);
     if (load_relaxed(&header->overflow_limit) > shard->max_overflow)
         store_relaxed(&header->overflow_limit, shard->max_overflow);
@@ -145,6 +150,7 @@ mend_geometry(struct shard *shard)
         header->ghost_sets = 0;
     if ((header->ghost_sets & (header->ghost_sets - 1)) != 0)
         header->ghost_sets = 0;
+    return count_is_true;
 }
 
 static void
@@ -529,14 +535,15 @@ shard_recover_locked(struct shard *shard)
 {
     struct shard_header *header = shard->header;
     struct scratch scratch;
+    bool count_is_true;
 
     if (MUTANT("skip-recovery"))
         return;
     STEP("recover.begin");
-    mend_geometry(shard);
+    count_is_true = mend_geometry(shard);
     settle_intent(shard);
     index_change_all_begin(shard);
-    if (scratch_make(shard, &scratch))
+    if (scratch_make(shard, &scratch) && count_is_true)
         rebuild(shard, &scratch);
     else
         shard_clear_locked(shard); /* a cache may forget; it may not lie */

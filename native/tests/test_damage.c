@@ -2,7 +2,11 @@
  * Bytes that somebody changed, in every part of a pool: at rest, and between two
  * operations of a process that has it mapped. Afterwards every get gives exact
  * bytes or a miss, every operation ends with a status, and an emptied pool is as
- * good as a new one. And files that are cut short under their mapping.
+ * good as a new one. And files that are cut short under their mapping, filled with
+ * zeros, of another version or another architecture.
+ *
+ * Which bytes is a matter of sizeof, not of names: every byte of one of each struct
+ * that lives in a pool has its turn, so a field that is added has too.
  */
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -19,12 +23,17 @@
 /* A case that takes longer hangs. */
 #define PATIENCE_SECONDS 30u
 
-/* One flip in so many bytes, on average; every byte has its turn in some run. */
+/* One flip in so many bytes of a struct, and of what there is much of. There every
+ * byte has its turn in some run. */
 #if defined(__SANITIZE_THREAD__)
-#define STRIDE 151u
+#define EACH 16u
+#define SOME 151u
 #else
-#define STRIDE (SANITIZED ? 31u : 11u)
+#define EACH (SANITIZED ? 4u : 1u)
+#define SOME (SANITIZED ? 61u : 37u)
 #endif
+/* The shard's header is large, and has no field that is smaller. */
+#define WORD 4u
 
 static char current_case[160]; /* for whoever has to find out */
 static struct random dice;
@@ -126,6 +135,16 @@ struct image {
     size_t size;
 };
 
+/* Bytes of one of the two files, and how many lie between two that are flipped. */
+struct part {
+    const char *name;
+    bool in_heap;
+    size_t from;
+    size_t size;
+    size_t step;
+};
+#define PARTS_MAX 24u
+
 struct subject {
     struct place place;
     struct pmc_options options;
@@ -133,8 +152,8 @@ struct subject {
     struct pool_identity identity;
     struct image heap;
     struct image index;
-    uint32_t buckets;
-    uint32_t overflow;
+    struct part parts[PARTS_MAX];
+    size_t part_count;
 };
 
 static void
@@ -176,6 +195,96 @@ name_files(struct subject *subject)
                  subject->place.path);
 }
 
+/* ---- its parts --------------------------------------------------------- */
+
+static void
+add_part(struct subject *subject, const char *name, const void *base, const void *start,
+         size_t size, size_t step, bool in_heap)
+{
+    size_t from = (size_t)((const uint8_t *)start - (const uint8_t *)base);
+
+    if (subject->part_count == PARTS_MAX)
+        abort();
+    subject->parts[subject->part_count++] = (struct part){
+        .name = name, .in_heap = in_heap, .from = from, .size = size, .step = step};
+}
+
+static void
+add_index_parts(struct subject *subject, const struct pmc_cache *cache)
+{
+    const struct pool *pool = cache->pool;
+    const struct shard *shard = &cache->shards[0];
+    const struct bucket *overflow = &shard->buckets[shard->max_buckets];
+    uint32_t buckets = load_relaxed(&shard->header->bucket_count);
+    uint32_t overflows = shard->header->overflow_used + 1;
+    const struct {
+        const char *name;
+        const void *start;
+        size_t size;
+        size_t step;
+    } parts[] = {
+        {"the pool header", pool->header, offsetof(struct pool_header, heap_path) + 48,
+         EACH},
+        {"a place", pool->attachments, sizeof(struct attachment), EACH},
+        {"a version", shard->versions, sizeof(uint64_t), EACH},
+        {"versions", shard->versions, 512, SOME},
+        {"the shard header", shard->header, sizeof(struct shard_header), WORD * EACH},
+        {"a lease", shard->leases, sizeof(struct lease_place), EACH},
+        {"leases", shard->leases, 256, SOME},
+        {"a bucket", shard->buckets, sizeof(struct bucket), EACH},
+        {"buckets", shard->buckets, buckets * sizeof(struct bucket), SOME},
+        {"an overflow bucket", overflow, sizeof(struct bucket), EACH},
+        {"overflow buckets", overflow, overflows * sizeof(struct bucket), SOME},
+        {"a set of ghosts", shard->ghosts, sizeof(struct ghost_set), EACH},
+        {"ghosts", shard->ghosts, 512, SOME},
+    };
+
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        add_part(subject, parts[i].name, pool->header, parts[i].start, parts[i].size,
+                 parts[i].step, false);
+}
+
+/* The first extent that is an entry, or a hole; NO_OFFSET: there is none. */
+static uint32_t
+find_extent(const struct shard *shard, bool entry)
+{
+    uint32_t limit = shard_limit(shard);
+
+    for (uint32_t at = 0; at < limit; at += (uint32_t)extent_blocks(shard, at))
+        if (extent_is_entry(shard, at) == entry)
+            return at;
+    return NO_OFFSET;
+}
+
+static void
+add_heap_parts(struct subject *subject, const struct pmc_cache *cache)
+{
+    const struct shard *shard = &cache->shards[0];
+    const uint8_t *heap = cache->pool->heap;
+    uint32_t entry = find_extent(shard, true);
+    uint32_t hole = find_extent(shard, false);
+
+    if (!CHECK(entry != NO_OFFSET && hole != NO_OFFSET))
+        abort();
+    add_part(subject, "the heap header", heap, heap, sizeof(struct pool_identity), EACH,
+             true);
+    add_part(subject, "an entry", heap, entry_at(shard, entry),
+             sizeof(struct entry_head) + 16, EACH, true);
+    add_part(subject, "a hole", heap, hole_at(shard, hole), sizeof(struct hole_head),
+             EACH, true);
+    add_part(subject, "extents", heap, shard->heap, 8192, SOME, true);
+}
+
+/* Leaves a hole, whose key must not come back. */
+static void
+delete_one(struct pmc_cache *cache, struct model *model, uint32_t number)
+{
+    char key[32];
+
+    pmc_delete(cache, key, make_key(key, number), 0);
+    model->version[number]++;
+}
+
 static void
 make_subject(struct subject *subject, enum pmc_eviction eviction)
 {
@@ -187,10 +296,12 @@ make_subject(struct subject *subject, enum pmc_eviction eviction)
     cache = open_with(&subject->options);
     for (uint32_t number = 0; number < KEYS; number++)
         put_version(cache, &subject->model, number);
+    for (uint32_t number = KEYS - 12; number < KEYS; number += 4)
+        delete_one(cache, &subject->model, number);
     check_sound(cache);
     subject->identity = cache->pool->header->identity;
-    subject->buckets = load_relaxed(&cache->shards[0].header->bucket_count);
-    subject->overflow = cache->shards[0].header->overflow_used;
+    add_index_parts(subject, cache);
+    add_heap_parts(subject, cache);
     name_files(subject);
     pmc_close(cache);
     take_image(&subject->heap);
@@ -345,28 +456,35 @@ files_are_ours(const struct subject *subject)
 }
 
 static void
-flip_range(struct subject *subject, bool in_heap, const char *what, size_t from,
-           size_t size, enum when when)
+make_anew(struct subject *subject)
 {
-    for (size_t i = random_below(&dice, STRIDE); i < size;
-         i += 1 + random_below(&dice, 2 * STRIDE - 1)) {
-        struct image *image = in_heap ? &subject->heap : &subject->index;
+    enum pmc_eviction eviction = (enum pmc_eviction)subject->options.eviction;
+    bool verify = subject->options.verify;
+
+    drop_subject(subject);
+    make_subject(subject, eviction);
+    subject->options.verify = verify;
+}
+
+/* Of every step bytes, one has some of its bits changed. */
+static void
+flip_part(struct subject *subject, size_t number, enum when when)
+{
+    const struct part part = subject->parts[number];
+
+    for (size_t i = 0; i < part.size; i += part.step) {
+        const struct image *image = part.in_heap ? &subject->heap : &subject->index;
+        size_t at =
+            min_u64(i + random_below(&dice, (uint32_t)part.step), part.size - 1);
         uint8_t bits = (uint8_t)(1u << random_below(&dice, 8));
 
         if (random_below(&dice, 16) == 0)
             bits = 0xff;
-        snprintf(current_case, sizeof current_case, "%s of %s, byte %zu (%zu) ^ %02x\n",
-                 when == AT_REST ? "flip at rest" : "flip in use", what, i, from + i,
-                 bits);
-        flip_one(subject, image, from + i, bits, when);
-        if (!files_are_ours(subject)) {
-            enum pmc_eviction eviction = (enum pmc_eviction)subject->options.eviction;
-            bool verify = subject->options.verify;
-
-            drop_subject(subject);
-            make_subject(subject, eviction);
-            subject->options.verify = verify;
-        }
+        snprintf(current_case, sizeof current_case, "%s of %s, byte %zu ^ %02x\n",
+                 when == AT_REST ? "flip at rest" : "flip in use", part.name, at, bits);
+        flip_one(subject, image, part.from + at, bits, when);
+        if (!files_are_ours(subject))
+            make_anew(subject);
     }
     alarm(0);
 }
@@ -380,44 +498,15 @@ flip_one_span(struct subject *subject, size_t at, enum when when)
     alarm(0);
 }
 
+/* So few that all have their turn. */
 static void
-flip_index(struct subject *subject, enum when when)
+flip_spans(struct subject *subject, enum when when)
 {
     size_t spans = (size_t)(pool_shards_off(&subject->identity) +
                             pool_shard_spans_off(&subject->identity));
-    size_t shard = (size_t)pool_shards_off(&subject->identity);
-    size_t buckets = shard + 2 * PAGE_BYTES;
-    size_t overflow =
-        buckets + (size_t)subject->identity.max_buckets * sizeof(struct bucket);
-    size_t links =
-        overflow + (size_t)subject->identity.max_overflow * sizeof(struct bucket);
-    size_t ghosts = links + ((size_t)subject->identity.max_buckets +
-                             subject->identity.max_overflow) *
-                                sizeof(struct bucket_links);
 
-    flip_range(subject, false, "the pool header", 0, 128, when);
-    flip_range(subject, false, "places", ATTACHMENTS_OFF, 128, when);
-    flip_range(subject, false, "versions", VERSIONS_OFF, 256, when);
-    flip_range(subject, false, "the shard header", shard, sizeof(struct shard_header),
-               when);
-    flip_range(subject, false, "leases", shard + PAGE_BYTES, 128, when);
-    flip_range(subject, false, "buckets", buckets,
-               (size_t)subject->buckets * sizeof(struct bucket), when);
-    flip_range(subject, false, "overflow buckets", overflow,
-               (size_t)(subject->overflow + 1) * sizeof(struct bucket), when);
-    flip_range(subject, false, "links", links,
-               (size_t)subject->buckets * sizeof(struct bucket_links), when);
-    flip_range(subject, false, "ghosts", ghosts, 256, when);
-    /* So few that all have their turn. */
     for (size_t span = 0; span <= POOL_BYTES / SPAN_BYTES; span++)
         flip_one_span(subject, spans + span, when);
-}
-
-static void
-flip_heap(struct subject *subject, enum when when)
-{
-    flip_range(subject, true, "the heap header", 0, sizeof(struct pool_identity), when);
-    flip_range(subject, true, "extents", HEAP_HEADER_BYTES, 8192, when);
 }
 
 static void
@@ -426,9 +515,12 @@ flip_all_of(enum pmc_eviction eviction, enum when when)
     struct subject subject;
 
     make_subject(&subject, eviction);
-    flip_index(&subject, when);
-    subject.options.verify = when == IN_USE;
-    flip_heap(&subject, when);
+    for (size_t number = 0; number < subject.part_count; number++) {
+        /* At rest everything is verified anyway. */
+        subject.options.verify = when == IN_USE && subject.parts[number].in_heap;
+        flip_part(&subject, number, when);
+    }
+    flip_spans(&subject, when);
     drop_subject(&subject);
 }
 
@@ -517,8 +609,22 @@ check_lost(struct pmc_cache *cache, const struct model *model)
     CHECK_EQ(pmc_check(cache, report, sizeof report), PMC_EDAMAGED);
 }
 
+/* A new pool takes the place of one that was lost. */
 static void
-cut_under_mapping(bool in_heap, unsigned divisor)
+check_new_pool_works(const struct subject *subject)
+{
+    struct pmc_cache *cache = open_with(&subject->options);
+
+    CHECK_EQ(put_text(cache, "k", "v"), PMC_OK);
+    CHECK(holds_text(cache, "k", "v"));
+    check_sound(cache);
+    pmc_close(cache);
+}
+
+/* Somebody cuts a file, and perhaps makes it as long as it was. Whoever reads behind
+ * its end has lost the pool; whoever does not, goes on. */
+static void
+cut_under_mapping(bool in_heap, size_t size, bool stretched, bool is_lost)
 {
     struct subject subject;
     struct pmc_cache *other = open_private(POOL_BYTES, PMC_EVICT_LRU);
@@ -526,34 +632,166 @@ cut_under_mapping(bool in_heap, unsigned divisor)
     const struct image *image = in_heap ? &subject.heap : &subject.index;
 
     make_subject(&subject, PMC_EVICT_S3FIFO);
-    snprintf(current_case, sizeof current_case, "cut to 1/%u of %s\n", divisor,
-             in_heap ? "the heap" : "the index");
+    snprintf(current_case, sizeof current_case, "%s cut to %zu bytes\n",
+             in_heap ? "heap" : "index", size);
+    alarm(PATIENCE_SECONDS);
+    subject.options.verify = true;
     cache = open_with(&subject.options);
     check_gets(cache, &subject.model);
-    cut(image->path, divisor ? (off_t)(image->size / divisor) : 0);
-    check_lost(cache, &subject.model);
+    cut(image->path, (off_t)size);
+    if (stretched)
+        cut(image->path, (off_t)image->size);
+    if (is_lost)
+        check_lost(cache, &subject.model);
+    else
+        exercise(cache, subject.model);
     pmc_close(cache);
+    alarm(0);
     CHECK_EQ(put_text(other, "k", "another pool is not concerned"), PMC_OK);
     check_sound(other);
     pmc_close(other);
-    cache = open_with(&subject.options); /* a new pool takes its place */
-    CHECK_EQ(put_text(cache, "k", "v"), PMC_OK);
-    CHECK(holds_text(cache, "k", "v"));
-    pmc_close(cache);
+    if (!stretched)
+        check_new_pool_works(&subject);
     drop_subject(&subject);
 }
 
 static void
 test_heap_cut_short_under_its_mapping_is_lost(void)
 {
-    cut_under_mapping(true, 0);
-    cut_under_mapping(true, 2);
+    cut_under_mapping(true, 0, false, true);
+    cut_under_mapping(true, HEAP_HEADER_BYTES, false, true);
+    cut_under_mapping(true, POOL_BYTES / 2, false, true);
 }
 
 static void
 test_index_cut_short_under_its_mapping_is_lost(void)
 {
-    cut_under_mapping(false, 0);
+    cut_under_mapping(false, 0, false, true);
+    cut_under_mapping(false, PAGE_BYTES, false, true);
+    cut_under_mapping(false, VERSIONS_OFF + PAGE_BYTES, false, true);
+}
+
+static void
+test_files_cut_and_stretched_under_their_mapping_are_empty(void)
+{
+    cut_under_mapping(true, HEAP_HEADER_BYTES, true, false);
+    cut_under_mapping(true, POOL_BYTES / 2, true, false);
+    cut_under_mapping(false, VERSIONS_OFF, true, false);
+}
+
+/* ---- zeros -------------------------------------------------------------- */
+
+/* Restored, then zeroed from a place on. */
+static void
+zero_files(const struct subject *subject, bool heap, bool index, size_t heap_from,
+           size_t index_from)
+{
+    if (heap)
+        memset(subject->heap.file + heap_from, 0, subject->heap.size - heap_from);
+    if (index)
+        memset(subject->index.file + index_from, 0, subject->index.size - index_from);
+}
+
+/* Nothing says any more that this was a pool: an error that names the file. */
+static void
+test_files_of_zeros_are_an_error_or_an_empty_pool(void)
+{
+    for (unsigned which = 1; which <= 3; which++) {
+        struct subject subject;
+        struct pmc_cache *cache = NULL;
+        struct pmc_error error = {0};
+
+        make_subject(&subject, PMC_EVICT_S3FIFO);
+        snprintf(current_case, sizeof current_case, "zeros in files %u\n", which);
+        alarm(PATIENCE_SECONDS);
+        zero_files(&subject, which & 1, which & 2, 0, 0);
+        if (pmc_open(&subject.options, &cache, &error) == PMC_OK)
+            exercise(cache, (struct model){{0}});
+        else
+            CHECK(strstr(error.message, "not a pool") != NULL);
+        pmc_close(cache);
+        restore(&subject.heap);
+        restore(&subject.index);
+        cache = open_with(&subject.options); /* nothing was changed */
+        CHECK(get_is_exact(cache, &subject.model, 1));
+        pmc_close(cache);
+        alarm(0);
+        drop_subject(&subject);
+    }
+}
+
+/* Behind the headers, at rest and under somebody's hands. */
+static void
+test_pools_whose_shards_are_zeroed_are_empty(void)
+{
+    for (unsigned which = 1; which <= 3; which++)
+        for (unsigned when = 0; when < 2; when++) {
+            struct subject subject;
+            struct pmc_cache *cache = NULL;
+            size_t shards;
+
+            make_subject(&subject, PMC_EVICT_LRU);
+            shards = (size_t)pool_shards_off(&subject.identity);
+            snprintf(current_case, sizeof current_case, "zeroed shards %u\n", which);
+            alarm(PATIENCE_SECONDS);
+            subject.options.verify = true;
+            if (when == AT_REST)
+                zero_files(&subject, which & 1, which & 2, HEAP_HEADER_BYTES, shards);
+            cache = open_with(&subject.options);
+            if (when == IN_USE) {
+                check_gets(cache, &subject.model);
+                zero_files(&subject, which & 1, which & 2, HEAP_HEADER_BYTES, shards);
+            }
+            exercise(cache, subject.model);
+            pmc_close(cache);
+            alarm(0);
+            drop_subject(&subject);
+        }
+}
+
+/* ---- other versions and architectures ----------------------------------- */
+
+static void
+check_is_foreign(struct subject *subject, struct pool_identity *in_file,
+                 uint32_t version, uint32_t abi)
+{
+    struct pmc_cache *cache = open_with(&subject->options);
+    struct pmc_cache *second = NULL;
+    struct pmc_error error = {0};
+
+    in_file->layout_version = version;
+    in_file->abi = abi;
+    CHECK_EQ(pmc_open(&subject->options, &second, &error), PMC_ELAYOUT);
+    CHECK(strstr(error.message, "layout version") != NULL);
+    CHECK_EQ(put_text(cache, "k", "those who have it go on"), PMC_OK);
+    pmc_close(cache);
+    cache = open_with(&subject->options); /* nobody has it: made anew */
+    CHECK(!get_text(cache, "k"));
+    CHECK(get_is_exact(cache, &(struct model){{0}}, 1));
+    exercise(cache, (struct model){{0}});
+    pmc_close(cache);
+}
+
+static void
+test_another_version_or_architecture_is_refused_in_use_and_replaced_after(void)
+{
+    for (unsigned which = 0; which < 6; which++) {
+        struct subject subject;
+        struct pool_identity *identity;
+        uint32_t abi;
+
+        make_subject(&subject, PMC_EVICT_S3FIFO);
+        identity = (void *)(which % 2 ? subject.heap.file : subject.index.file);
+        abi = subject.identity.abi;
+        if (which / 2 == 0)
+            check_is_foreign(&subject, identity, LAYOUT_VERSION + 1, abi);
+        else if (which / 2 == 1)
+            check_is_foreign(&subject, identity, LAYOUT_VERSION,
+                             __builtin_bswap32(abi));
+        else
+            check_is_foreign(&subject, identity, LAYOUT_VERSION, abi ^ 1);
+        drop_subject(&subject);
+    }
 }
 
 /* In a child, which dies of it. */
@@ -619,6 +857,10 @@ main(void)
     RUN(test_bits_flipped_in_use_harm_nothing_without_eviction);
     RUN(test_heap_cut_short_under_its_mapping_is_lost);
     RUN(test_index_cut_short_under_its_mapping_is_lost);
+    RUN(test_files_cut_and_stretched_under_their_mapping_are_empty);
+    RUN(test_files_of_zeros_are_an_error_or_an_empty_pool);
+    RUN(test_pools_whose_shards_are_zeroed_are_empty);
+    RUN(test_another_version_or_architecture_is_refused_in_use_and_replaced_after);
     RUN(test_bus_errors_elsewhere_are_as_deadly_as_ever);
     return check_report();
 }
