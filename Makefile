@@ -30,7 +30,7 @@ PACKAGE_SOURCES := pyproject.toml README.md $(shell find native pmemcache integr
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help format demo test bench bench-tools bench-python bench-speed bench-stampede bench-replay bench-space bench-restart bench-plots serve lint clean venv install sample dev redis headers browser \
-	lint-c lint-python types ctest ctest-plain ctest-asan ctest-tsan ctest-faults fuzz soak model test-core \
+	lint-c lint-python types ctest ctest-plain ctest-asan ctest-tsan ctest-faults memcheck fuzz fuzz-short soak model test-core \
 	test-django test-django6 test-sample test-compare test-packaging run-demo run-serve
 
 help: ## this list
@@ -43,7 +43,7 @@ demo: ## the sample site under real workers, side by side with Redis: build/demo
 
 test: ## every test, as continuous integration runs them
 	@$(STEPS) --reports $(REPORTS) --setup headers venv install dev redis browser \
-		--then lint-python types lint-c ctest-plain ctest-asan ctest-tsan ctest-faults \
+		--then lint-python types lint-c ctest-plain memcheck ctest-asan ctest-tsan ctest-faults fuzz-short \
 		model test-core test-django test-django6 test-sample test-compare test-packaging
 
 bench: ## benchmarks against peers and targets: build/bench/*.json and plots
@@ -170,9 +170,20 @@ ctest-plain ctest-asan ctest-tsan ctest-faults: ctest-%:
 	cd native && $(WITH_TOOLS) cmake --build --preset $*
 	cd native && $(WITH_TOOLS) ctest --preset $* --output-junit $(CURDIR)/$(REPORTS)/$@.xml
 
-# Long runs, by hand: FUZZ_SECONDS=3600 make fuzz. What was found interesting is kept, and is where the next
-# run begins.
+memcheck: ## the engine's quicker tests under valgrind
+	@mkdir -p $(REPORTS)
+	@tools/peers.sh valgrind
+	cd native && $(WITH_TOOLS) cmake --preset plain -DPMC_WERROR=$(or $(PMC_WERROR),0) >/dev/null
+	cd native && $(WITH_TOOLS) cmake --build --preset plain
+	@cd native && if command -v valgrind >/dev/null; then \
+		$(WITH_TOOLS) ctest --preset memcheck --output-junit $(CURDIR)/$(REPORTS)/$@.xml; \
+	else echo "skipped: there is no valgrind here"; fi
+
+# Long runs, by hand: FUZZ_SECONDS=3600 make fuzz. What was found interesting is kept in FUZZ_CORPUS, and is
+# where the next run begins. FUZZ_SEED is 0 for another beginning each time.
 FUZZ_SECONDS ?= 60
+FUZZ_SEED ?= 0
+FUZZ_CORPUS ?= build/fuzz
 FUZZ_TARGETS := fuzz_attach fuzz_operations
 
 fuzz: $(STAMPS)/dev ## fuzz damaged pools and sequences of operations, FUZZ_SECONDS each (needs clang)
@@ -180,11 +191,19 @@ fuzz: $(STAMPS)/dev ## fuzz damaged pools and sequences of operations, FUZZ_SECO
 	cd native && $(WITH_TOOLS) cmake --preset fuzz >/dev/null
 	cd native && $(WITH_TOOLS) cmake --build --preset fuzz
 	@set -e; for target in $(FUZZ_TARGETS); do \
-		mkdir -p build/fuzz/$$target; \
+		mkdir -p $(FUZZ_CORPUS)/$$target; \
 		echo "$$target, $(FUZZ_SECONDS) s"; \
-		build/native/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=20 -verbosity=0 \
-			-print_final_stats=1 -artifact_prefix=build/fuzz/$$target- build/fuzz/$$target; \
+		build/native/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -seed=$(FUZZ_SEED) -timeout=60 \
+			-verbosity=0 -print_final_stats=1 -artifact_prefix=$(FUZZ_CORPUS)/$$target- \
+			$(FUZZ_CORPUS)/$$target; \
 	done
+
+# Always from nothing and from the same seed, so that a run can be made again.
+fuzz-short: ## the same for 20 s each from a fixed seed, where clang is or can be had
+	@if tools/peers.sh clang; then \
+		rm -rf build/fuzz-short; \
+		$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=20 FUZZ_SEED=1 FUZZ_CORPUS=build/fuzz-short; \
+	else echo "skipped: fuzzing needs clang, which cannot be had here"; fi
 
 # Some minutes; SOAK_KILLS=1000000 SOAK_SECONDS=7200 SOAK_ROUNDS=1000000 make soak takes hours. SOAK_SEED
 # makes the same choices again.

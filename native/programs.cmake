@@ -44,6 +44,23 @@ endfunction()
 foreach(source IN LISTS test_sources)
   pmc_add_test("${source}" unit 120)
 endforeach()
+
+# The same under valgrind, where that is: it sees what no sanitizer does, bytes that were never
+# written. Not those that take minutes there; children end without freeing, so leaks are for
+# AddressSanitizer to find.
+set(too_long_for_memcheck test_damage test_model test_threads)
+find_program(valgrind valgrind)
+if(valgrind AND NOT PMC_SANITIZE AND NOT PMC_FAULTS)
+  foreach(source IN LISTS test_sources)
+    get_filename_component(name "${source}" NAME_WE)
+    if(name IN_LIST too_long_for_memcheck)
+      continue()
+    endif()
+    add_test(NAME memcheck_${name} COMMAND ${valgrind} --quiet --error-exitcode=9 --leak-check=no
+                                           $<TARGET_FILE:${name}>)
+    set_tests_properties(memcheck_${name} PROPERTIES LABELS memcheck TIMEOUT 180)
+  endforeach()
+endif()
 if(PMC_FAULTS)
   foreach(source IN LISTS storm_sources)
     pmc_add_test("${source}" storm 300)

@@ -2,7 +2,7 @@
 # Make sure that a program which pip cannot bring is here: peers.sh NAME...
 #
 # Installs it with apt when we are root on a machine that has apt. What is merely compared with or
-# tested with (redis-server, chromium, spin) is named as missing and left out; without a C compiler or
+# tested with (redis-server, chromium, spin, valgrind) is named as missing and left out; without a C compiler or
 # Python's headers nothing can be built, so those are errors.
 set -euo pipefail
 
@@ -48,12 +48,28 @@ need_python_headers() {
     fi
 }
 
-# clang with what its fuzzer links.
+# Can clang link a fuzzer? Its runtime is a package of its own in some systems.
+clang_fuzzes() {
+    local program status=0
+    command -v clang >/dev/null || return 1
+    program=$(mktemp)
+    echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long s) { return d && s > 9; }' |
+        clang -fsanitize=fuzzer,address -x c - -o "$program" 2>/dev/null || status=1
+    rm -f "$program"
+    return "$status"
+}
+
+# clang with what its fuzzer links, which carries clang's number.
 need_clang() {
-    if command -v clang >/dev/null || { apt_install clang libclang-rt-14-dev && command -v clang >/dev/null; }; then
+    local version
+    if ! clang_fuzzes && apt_install clang; then
+        version=$(clang -dumpversion | cut -d. -f1)
+        clang_fuzzes || apt_install "libclang-rt-$version-dev" || true
+    fi
+    if clang_fuzzes; then
         echo "  clang: $(clang --version | head -n 1)"
     else
-        echo "  no clang: install it with its compiler-rt" >&2
+        echo "  no clang that can fuzz: install it with its compiler-rt" >&2
         exit 1
     fi
 }

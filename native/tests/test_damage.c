@@ -26,7 +26,7 @@
 /* One flip in so many bytes of a struct, and of what there is much of. There every
  * byte has its turn in some run. */
 #if defined(__SANITIZE_THREAD__)
-#define EACH 16u
+#define EACH 48u
 #define SOME 151u
 #else
 #define EACH (SANITIZED ? 4u : 1u)

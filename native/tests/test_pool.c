@@ -851,7 +851,7 @@ test_a_full_file_system_makes_the_pool_evict(void)
 
     if (child == 0) {
         if (unshare(CLONE_NEWNS) != 0 ||
-            mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+            mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0 ||
             mount("none", place.directory, "tmpfs", 0, "size=1m,mode=0700") != 0) {
             printf("skipped: a full file system (cannot mount one: %s)\n",
                    strerror(errno));
