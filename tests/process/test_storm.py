@@ -155,7 +155,7 @@ def test_planted_bug_is_caught(programs: Path, mutant: str) -> None:
 def test_every_planted_bug_has_a_catcher() -> None:
     planted = {
         name
-        for source in (NATIVE / "src").glob("*.c")
+        for source in (NATIVE / "src").glob("*.[ch]")
         for name in re.findall(r'MUTANT\("([^"]+)"\)', source.read_text(encoding="utf-8"))
     }
 

@@ -1,15 +1,23 @@
-"""A pool does what a dict with deadlines does, as long as nothing is evicted."""
+"""A pool does what a dict with deadlines does, through each door, as long as nothing is evicted."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 import pmemcache
 from pmemcache.binding import DOORS
@@ -40,14 +48,16 @@ class Entry:
 class PoolMachine(RuleBasedStateMachine):
     """Runs the same operations on a pool and on a dict."""
 
+    door: ClassVar[str]
+
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
         self.model: dict[bytes, Entry] = {}
 
-    @initialize(door=st.sampled_from(sorted(DOORS)))
-    def open(self, door: str) -> None:
-        with mock.patch.dict(os.environ, {"PMEMCACHE_DOOR": door}):
+    @initialize()
+    def open(self) -> None:
+        with mock.patch.dict(os.environ, {"PMEMCACHE_DOOR": self.door}):
             self.pool = pmemcache.Pool(size="256MiB", shards=4)
 
     def teardown(self) -> None:
@@ -217,5 +227,9 @@ def as_integer(value: bytes) -> int | None:
     return number if canonical else None
 
 
-TestPoolAgainstModel = PoolMachine.TestCase
-TestPoolAgainstModel.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+@pytest.mark.parametrize("door", sorted(DOORS))
+def test_pool_agrees_with_a_dict_with_deadlines(door: str) -> None:
+    machine = type(f"{door.title()}DoorMachine", (PoolMachine,), {"door": door})
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=30, stateful_step_count=40, deadline=None)
+    )
