@@ -42,7 +42,7 @@ function(pmc_add_test source label timeout_seconds)
 endfunction()
 
 foreach(source IN LISTS test_sources)
-  pmc_add_test("${source}" unit 120)
+  pmc_add_test("${source}" unit 240)
 endforeach()
 
 # The same under valgrind, where that is: it sees what no sanitizer does, bytes that were never

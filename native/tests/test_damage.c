@@ -220,28 +220,46 @@ add_index_parts(struct subject *subject, const struct pmc_cache *cache)
     const struct {
         const char *name;
         const void *start;
+        size_t all_size; /* of the row that this one is the first of */
         size_t size;
         size_t step;
     } parts[] = {
-        {"the pool header", pool->header, offsetof(struct pool_header, heap_path) + 48,
-         EACH},
-        {"a place", pool->attachments, sizeof(struct attachment), EACH},
-        {"a version", shard->versions, sizeof(uint64_t), EACH},
-        {"versions", shard->versions, 512, SOME},
-        {"the shard header", shard->header, sizeof(struct shard_header), WORD * EACH},
-        {"a lease", shard->leases, sizeof(struct lease_place), EACH},
-        {"leases", shard->leases, 256, SOME},
-        {"a bucket", shard->buckets, sizeof(struct bucket), EACH},
-        {"buckets", shard->buckets, buckets * sizeof(struct bucket), SOME},
-        {"an overflow bucket", overflow, sizeof(struct bucket), EACH},
-        {"overflow buckets", overflow, overflows * sizeof(struct bucket), SOME},
-        {"a set of ghosts", shard->ghosts, sizeof(struct ghost_set), EACH},
-        {"ghosts", shard->ghosts, 512, SOME},
+        {"the pool header", pool->header, PAGE_BYTES,
+         offsetof(struct pool_header, heap_path) + 48, EACH},
+        {"a place", pool->attachments, ATTACHMENTS_MAX * sizeof(struct attachment),
+         sizeof(struct attachment), EACH},
+        {"a version", shard->versions, SHARD_VERSIONS * sizeof(uint64_t),
+         sizeof(uint64_t), EACH},
+        {"versions", shard->versions, 0, 512, SOME},
+        {"the shard header", shard->header, PAGE_BYTES, sizeof(struct shard_header),
+         WORD * EACH},
+        {"a lease", shard->leases, PAGE_BYTES, sizeof(struct lease_place), EACH},
+        {"leases", shard->leases, 0, 256, SOME},
+        {"a bucket", shard->buckets, shard->max_buckets * sizeof(struct bucket),
+         sizeof(struct bucket), EACH},
+        {"buckets", shard->buckets, 0, buckets * sizeof(struct bucket), SOME},
+        {"an overflow bucket", overflow, shard->max_overflow * sizeof(struct bucket),
+         sizeof(struct bucket), EACH},
+        {"overflow buckets", overflow, 0, overflows * sizeof(struct bucket), SOME},
+        {"a set of ghosts", shard->ghosts,
+         subject->identity.ghost_sets * sizeof(struct ghost_set),
+         sizeof(struct ghost_set), EACH},
+        {"ghosts", shard->ghosts, 0, 512, SOME},
     };
+    const uint8_t *end = (const uint8_t *)pool->header;
 
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         add_part(subject, parts[i].name, pool->header, parts[i].start, parts[i].size,
                  parts[i].step, false);
+        if (parts[i].all_size == 0)
+            continue;
+        /* A row that is added to the layout must be added here. */
+        if (!CHECK((const uint8_t *)parts[i].start - end < (ptrdiff_t)CACHE_LINE_BYTES))
+            fprintf(stderr, "    what lies before %s?\n", parts[i].name);
+        end = (const uint8_t *)parts[i].start + parts[i].all_size;
+    }
+    CHECK((const uint8_t *)pool->header + pool->index_bytes - end <
+          (ptrdiff_t)PAGE_BYTES);
 }
 
 /* The first extent that is an entry, or a hole; NO_OFFSET: there is none. */
