@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -279,6 +280,31 @@ close_signal(struct signal_pipe *made)
 {
     close(made->ends[0]);
     close(made->ends[1]);
+}
+
+static inline pid_t
+raw_clone(void)
+{
+    return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
+/* Start a child that does something with the pool and then lives on. */
+static inline pid_t
+start_child(pid_t (*make_child)(void), struct pmc_cache *cache,
+            void (*act)(struct pmc_cache *))
+{
+    struct signal_pipe ready = make_signal();
+    pid_t child = make_child();
+
+    if (child == 0) {
+        act(cache);
+        give_signal(&ready);
+        for (;;)
+            pause();
+    }
+    await_signal(&ready);
+    close_signal(&ready);
+    return child;
 }
 
 static inline uint64_t

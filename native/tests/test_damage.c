@@ -162,8 +162,10 @@ take_image(struct image *image)
     struct stat about;
     int fd = open(image->path, O_RDWR | O_CLOEXEC);
 
-    if (fd < 0 || fstat(fd, &about) != 0)
+    if (fd < 0 || fstat(fd, &about) != 0) {
+        perror(image->path);
         abort();
+    }
     image->size = (size_t)about.st_size;
     image->file = mmap(NULL, image->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     image->bytes = malloc(image->size);

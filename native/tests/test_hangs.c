@@ -5,7 +5,6 @@
  */
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 
 #include "cache.h"
 #include "support.h"
@@ -29,31 +28,6 @@ static void
 lock_first_shard(struct pmc_cache *cache)
 {
     CHECK_EQ(shard_lock(&cache->shards[0], false), PMC_OK);
-}
-
-static pid_t
-raw_clone(void)
-{
-    return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
-}
-
-/* Start a child that does something with the lock and then lives on. */
-static pid_t
-start_child(pid_t (*make_child)(void), struct pmc_cache *cache,
-            void (*act)(struct pmc_cache *))
-{
-    struct signal_pipe ready = make_signal();
-    pid_t child = make_child();
-
-    if (child == 0) {
-        act(cache);
-        give_signal(&ready);
-        for (;;)
-            pause();
-    }
-    await_signal(&ready);
-    close_signal(&ready);
-    return child;
 }
 
 /* The owner lives: what needs the lock fails when its time is up, and not later. */
@@ -272,20 +246,6 @@ test_a_raw_clone_does_not_hold_what_its_parent_holds(void)
     remove_place(&place);
 }
 
-static void
-test_a_lock_that_a_dead_raw_clone_held_is_inherited(void)
-{
-    struct place place = make_place();
-    struct pmc_options options = options_for(&place, 20000);
-    struct pmc_cache *cache = open_with(&options);
-
-    CHECK_EQ(put_text(cache, "k", "old"), PMC_OK);
-    kill_child(start_child(raw_clone, cache, lock_first_shard));
-    check_lock_is_inherited(cache);
-    pmc_close(cache);
-    remove_place(&place);
-}
-
 /* A parent takes the lock, makes a raw clone, and is killed; then the clone acts.
  * Returns the clone. */
 static pid_t
@@ -457,7 +417,6 @@ main(void)
     RUN(test_a_copied_pool_whose_image_holds_a_lock_is_adopted);
     RUN(test_a_copied_heap_does_not_share_the_index_of_its_original);
     RUN(test_a_raw_clone_does_not_hold_what_its_parent_holds);
-    RUN(test_a_lock_that_a_dead_raw_clone_held_is_inherited);
     RUN(test_a_raw_clone_inherits_the_lock_of_its_dead_parent);
     RUN(test_an_idle_raw_clone_of_a_dead_holder_costs_the_timeout_until_it_ends);
     RUN(test_more_locks_than_a_robust_list_has_are_all_inherited);

@@ -141,22 +141,17 @@ open_impatient(const struct place *place, uint32_t timeout_ms)
     return open_with(&options);
 }
 
+static void
+lock_first_shard(struct pmc_cache *cache)
+{
+    CHECK_EQ(shard_lock(first_shard(cache), false), PMC_OK);
+}
+
 /* Start a child that takes the shard's lock and sleeps. */
 static pid_t
 start_holder(struct pmc_cache *cache)
 {
-    struct signal_pipe ready = make_signal();
-    pid_t child = fork();
-
-    if (child == 0) {
-        CHECK_EQ(shard_lock(first_shard(cache), false), PMC_OK);
-        give_signal(&ready);
-        for (;;)
-            pause();
-    }
-    await_signal(&ready);
-    close_signal(&ready);
-    return child;
+    return start_child(fork, cache, lock_first_shard);
 }
 
 static void

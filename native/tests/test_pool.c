@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
-#include <sys/syscall.h>
 
 #include "cache.h"
 #include "check.h"
@@ -656,12 +655,6 @@ test_pools_with_long_names_are_two_pools_or_refused(void)
 }
 
 /* ---- children -------------------------------------------------------- */
-
-static pid_t
-raw_clone(void)
-{
-    return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
-}
 
 static pid_t
 ordinary_fork(void)
