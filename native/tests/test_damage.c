@@ -247,6 +247,8 @@ add_index_parts(struct subject *subject, const struct pmc_cache *cache)
          subject->identity.ghost_sets * sizeof(struct ghost_set),
          sizeof(struct ghost_set), EACH},
         {"ghosts", shard->ghosts, 0, 512, SOME},
+        {"spans", shard->spans, shard->max_blocks / SPAN_BLOCKS + 1,
+         POOL_BYTES / SPAN_BYTES, EACH},
     };
     const uint8_t *end = (const uint8_t *)pool->header;
 
@@ -255,8 +257,8 @@ add_index_parts(struct subject *subject, const struct pmc_cache *cache)
                  parts[i].step, false);
         if (parts[i].all_size == 0)
             continue;
-        /* A row that is added to the layout must be added here. */
-        if (!CHECK((const uint8_t *)parts[i].start - end < (ptrdiff_t)CACHE_LINE_BYTES))
+        /* A row that is added to the layout must be added here; some begin a page. */
+        if (!CHECK((const uint8_t *)parts[i].start - end < (ptrdiff_t)PAGE_BYTES))
             fprintf(stderr, "    what lies before %s?\n", parts[i].name);
         end = (const uint8_t *)parts[i].start + parts[i].all_size;
     }

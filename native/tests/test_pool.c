@@ -458,7 +458,7 @@ test_a_pool_of_an_earlier_boot_is_replaced(void)
     CHECK_EQ(pmc_open(&options, &cache, &error), PMC_OK);
     CHECK_EQ(error.message[0], '\0'); /* it is kept now */
     pmc_close(cache);
-    remove_kept(&place);
+    remove_kept(&place, SIZE_BYTES);
 }
 
 static void
@@ -484,7 +484,7 @@ test_an_option_that_changed_starts_a_new_pool_and_is_named(void)
         CHECK(strstr(error.message, names[i]) != NULL);
         CHECK(!get_text(cache, "k"));
         pmc_close(cache);
-        remove_kept(&place);
+        remove_kept(&place, SIZE_BYTES);
     }
 }
 
