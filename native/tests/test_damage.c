@@ -243,6 +243,11 @@ add_index_parts(struct subject *subject, const struct pmc_cache *cache)
         {"an overflow bucket", overflow, shard->max_overflow * sizeof(struct bucket),
          sizeof(struct bucket), EACH},
         {"overflow buckets", overflow, 0, overflows * sizeof(struct bucket), SOME},
+        {"the links of a bucket", shard->links,
+         ((size_t)shard->max_buckets + shard->max_overflow) *
+             sizeof(struct bucket_links),
+         sizeof(struct bucket_links), EACH},
+        {"links", shard->links, 0, buckets * sizeof(struct bucket_links), SOME},
         {"a set of ghosts", shard->ghosts,
          subject->identity.ghost_sets * sizeof(struct ghost_set),
          sizeof(struct ghost_set), EACH},
