@@ -57,6 +57,10 @@
 #define WINDOW_TRIES 3
 
 /* Entries larger than this, or than so many others, take the place of many. */
+/* A hole that is longer by such a share at most is as tight as it gets. Values of one
+ * or two KiB have to fit exactly: what they leave is of no use to their like. */
+#define TIGHT_SHARE 256u
+
 #define LARGE_BLOCKS (128u * 1024u / BLOCK_BYTES)
 #define LARGE_ENTRIES 32u
 
@@ -171,7 +175,7 @@ find_tightest(struct shard *shard, const struct room *room, uint32_t *slot_out,
             *slot_out = slot;
             best_hole = hole;
         }
-        if (best_hole - room->blocks <= room->blocks / 64)
+        if (best_hole - room->blocks <= room->blocks / TIGHT_SHARE)
             break; /* as tight as it gets, and earliest in order */
         if (seen == 0 && *slot_out == slot && blocks > room->victim_most)
             break; /* it has waited long enough */
