@@ -74,10 +74,33 @@ allocate(struct pool *pool, int fd, uint64_t offset_bytes, uint64_t size_bytes)
     return result == 0 ? PMC_OK : PMC_ENOSPACE;
 }
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14; others say EINVAL */
+#endif
+
+/* On a disk, the first store to memory that was allocated takes room for the file
+ * system's own notes of it. Where there is none it would raise SIGBUS; here it is asked
+ * for without changing a byte. */
+static bool
+can_be_written(const struct pool *pool, uint64_t offset_bytes, uint64_t size_bytes)
+{
+    uint64_t first = offset_bytes / PAGE_BYTES * PAGE_BYTES;
+
+    if (!pool->header->identity.index_in_dram)
+        return true; /* the heap is in memory itself */
+    return madvise(pool->heap + first, offset_bytes + size_bytes - first,
+                   MADV_POPULATE_WRITE) == 0 ||
+           errno == EINVAL;
+}
+
 enum pmc_status
 pool_allocate_heap(struct pool *pool, uint64_t offset_bytes, uint64_t size_bytes)
 {
-    return allocate(pool, pool->heap_fd, offset_bytes, size_bytes);
+    enum pmc_status status = allocate(pool, pool->heap_fd, offset_bytes, size_bytes);
+
+    if (status == PMC_OK && !can_be_written(pool, offset_bytes, size_bytes))
+        status = PMC_ENOSPACE;
+    return status;
 }
 
 enum pmc_status
