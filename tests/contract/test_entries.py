@@ -302,7 +302,8 @@ def test_memory_is_taken_as_the_pool_fills(
         assert pool.put(f"k{number}", b"v" * 50_000)
     full = pool.stats()
     assert full.entries == 800
-    assert 40 * 1024**2 > full.allocated_bytes - empty > 16 * 1024**2
+    # Each of the two shards takes parts of 2 MiB, as many as the keys that fall to it need.
+    assert 44 * 1024**2 > full.allocated_bytes - empty > 16 * 1024**2
 
 
 def test_pool_without_size_may_grow_with_its_file_system(
