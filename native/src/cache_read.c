@@ -26,7 +26,7 @@ is_asked(const struct pmc_cache *cache)
     return false;
 }
 
-static COLD bool
+static bool
 ask_on_miss(struct pmc_cache *cache, const struct read_request *request)
 {
     const struct asked asked = {.cache = cache, .outer = innermost};
@@ -40,6 +40,22 @@ ask_on_miss(struct pmc_cache *cache, const struct read_request *request)
     return true;
 }
 
+/* What follows a look-up that was no hit. */
+static COLD enum pmc_status
+not_hit(struct pmc_cache *cache, struct read_request *request,
+        struct read_outcome *outcome_out, enum pmc_status status)
+{
+    if (status == PMC_MISS && ask_on_miss(cache, request)) {
+        request->now_ms = 0;
+        status = shard_read(cache_shard(cache, request->hash), request, outcome_out);
+    }
+    if (status == PMC_OK)
+        cache_count_hit(cache);
+    else if (status == PMC_MISS)
+        cache_count_miss(cache);
+    return status;
+}
+
 static ALWAYS_INLINE enum pmc_status
 read_counted(struct pmc_cache *cache, struct read_request *request,
              struct read_outcome *outcome_out)
@@ -47,15 +63,10 @@ read_counted(struct pmc_cache *cache, struct read_request *request,
     struct shard *shard = cache_shard(cache, request->hash);
     enum pmc_status status = shard_read(shard, request, outcome_out);
 
-    if (UNLIKELY(status == PMC_MISS) && ask_on_miss(cache, request)) {
-        request->now_ms = 0;
-        status = shard_read(shard, request, outcome_out);
-    }
-    if (LIKELY(status == PMC_OK))
-        cache_count_hit(cache);
-    else if (status == PMC_MISS)
-        cache_count_miss(cache);
-    return status;
+    if (UNLIKELY(status != PMC_OK))
+        return not_hit(cache, request, outcome_out, status);
+    cache_count_hit(cache);
+    return PMC_OK;
 }
 
 static inline struct pmc_found

@@ -33,7 +33,7 @@ void count_decide(void);
 /* In a child, whose only thread this is. */
 void count_after_fork(void);
 
-static inline void
+static ALWAYS_INLINE void
 count_one(_Atomic uint64_t *quick, _Atomic uint64_t *shared)
 {
     if (UNLIKELY(count_mode == COUNT_UNDECIDED))
