@@ -229,12 +229,14 @@ act_delete(struct pmc_cache *cache)
 static void
 act_touch(struct pmc_cache *cache)
 {
-    char key[KEY_ROOM_BYTES];
-    size_t key_size = key_write(key, 9);
+    for (uint32_t number = 9; number < 15; number += 2) {
+        char key[KEY_ROOM_BYTES];
+        size_t key_size = key_write(key, number);
 
-    stage->keys[9].new_ttl_ms = LONG_TTL_MS;
-    pmc_touch(cache, key, key_size, LONG_TTL_MS, 0);
-    stage->keys[9].done = true;
+        stage->keys[number].new_ttl_ms = LONG_TTL_MS;
+        pmc_touch(cache, key, key_size, LONG_TTL_MS, 0);
+        stage->keys[number].done = true;
+    }
 }
 
 static void
@@ -329,11 +331,11 @@ prepare_first_act(struct pmc_cache *cache)
 static void
 act_everything(struct pmc_cache *cache)
 {
+    act_put_moving(cache);
     act_put_replacing(cache);
     act_touch(cache);
     act_delete(cache);
     act_split(cache);
-    act_put_moving(cache);
     act_put_evicting(cache);
     act_clear(cache);
 }
@@ -702,6 +704,7 @@ static const struct scene scenes[] = {
     ON(LARGE_POOL, "memory taken again", prepare_away, act_refill),
     RECOVERY("slot.offset"),
     RECOVERY("slot.state"),
+    RECOVERY("touch.torn"),
     RECOVERY("update.end"),
     RECOVERY("remove.written"),
     RECOVERY("drop.removed"),
