@@ -347,11 +347,11 @@ shard_give(struct shard *shard, const struct giving *giving)
 
 /* ---- the index ------------------------------------------------------- */
 
-/* A sixteenth more, at least a kilobyte of buckets; never more than max. */
+/* A sixteenth more, at least eight; never more than max. */
 static uint32_t
 some_more(uint32_t now, uint32_t max)
 {
-    uint64_t more = max_u64(now / 16, 1024 / sizeof(struct bucket));
+    uint64_t more = max_u64(now / 16, 8u);
 
     return (uint32_t)min_u64(now + more, max);
 }
