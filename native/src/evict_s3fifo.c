@@ -160,7 +160,7 @@ place_is_alive(const struct shard *shard, uint32_t place)
 static struct ghost_set *
 ghost_set_of(const struct shard *shard, uint64_t mixed)
 {
-    return &shard->ghosts[(uint32_t)mixed & (evict_ghost_sets(shard) - 1)];
+    return &shard->ghosts[(mixed & UINT32_MAX) * evict_ghost_sets(shard) >> 32];
 }
 
 static uint32_t
@@ -214,7 +214,7 @@ ghost_sweep(struct shard *shard)
 
     for (int turn = 0; turn < SWEEPS_A_GHOST; turn++) {
         struct ghost_set *set =
-            &shard->ghosts[header->ghost_sweep++ & (evict_ghost_sets(shard) - 1)];
+            &shard->ghosts[header->ghost_sweep++ % evict_ghost_sets(shard)];
 
         for (uint32_t way = 0; way < GHOST_WAYS; way++)
             if (!place_is_alive(shard, set->place[way]))

@@ -351,7 +351,7 @@ struct shard {
     uint32_t max_blocks;
     uint32_t max_buckets;
     uint32_t max_overflow;
-    uint32_t ghost_sets; /* a power of two, or 0 */
+    uint32_t ghost_sets; /* 0: the policy has none */
 };
 
 static inline uint64_t

@@ -28,16 +28,6 @@ shards_for(uint64_t size_bytes)
     return shards;
 }
 
-static uint32_t
-power_of_two_above(uint64_t value)
-{
-    uint32_t power = 1;
-
-    while (power < value && power < (UINT32_C(1) << 30))
-        power *= 2;
-    return power;
-}
-
 void
 pool_geometry(const struct pmc_options *options, uint64_t heap_limit_bytes,
               struct pool_identity *identity_out)
@@ -55,7 +45,7 @@ pool_geometry(const struct pmc_options *options, uint64_t heap_limit_bytes,
     entries = identity.shard_bytes / BLOCK_BYTES / PLANNED_ENTRY_BLOCKS;
     identity.max_buckets = (uint32_t)(entries / PLANNED_BUCKET_ENTRIES) + 1;
     identity.max_overflow = identity.max_buckets / 4 + BUCKET_SLOTS;
-    identity.ghost_sets = power_of_two_above(entries * 3 / 2 / GHOST_WAYS);
+    identity.ghost_sets = (uint32_t)(entries * 3 / 2 / GHOST_WAYS) + 1;
     identity.lifetime = options->lifetime;
     identity.eviction = options->eviction;
     identity.memory = options->memory;

@@ -447,7 +447,7 @@ shard_grow_index(struct shard *shard)
     if (status != PMC_OK)
         return status;
     wants = index_wants(shard);
-    sets = (uint32_t)min_u64(max_u64(evict_ghost_sets(shard) * UINT64_C(2), 1),
+    sets = (uint32_t)min_u64(evict_ghost_sets(shard) * UINT64_C(9) / 8 + 1,
                              shard->ghost_sets);
     shard_unlock(shard);
     if (status == PMC_OK && wants & INDEX_WANTS_BUCKETS)

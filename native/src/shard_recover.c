@@ -107,8 +107,7 @@ geometry_is_possible(const struct shard *shard)
            count <= header->bucket_limit && overflow_limit <= shard->max_overflow &&
            header->overflow_used <= overflow_limit &&
            load_relaxed(&header->limit_blocks) <= shard->max_blocks &&
-           header->ghost_sets <= shard->ghost_sets &&
-           (header->ghost_sets & (header->ghost_sets - 1)) == 0;
+           header->ghost_sets <= shard->ghost_sets;
 }
 
 bool
@@ -147,8 +146,6 @@ mend_geometry(struct shard *shard)
     if (load_relaxed(&header->limit_blocks) > shard->max_blocks)
         store_relaxed(&header->limit_blocks, shard->max_blocks);
     if (header->ghost_sets > shard->ghost_sets)
-        header->ghost_sets = 0;
-    if ((header->ghost_sets & (header->ghost_sets - 1)) != 0)
         header->ghost_sets = 0;
     return count_is_true;
 }

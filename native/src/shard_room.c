@@ -57,10 +57,6 @@
 #define WINDOW_TRIES 3
 
 /* Entries larger than this, or than so many others, take the place of many. */
-/* A hole that is longer by such a share at most is as tight as it gets. Values of one
- * or two KiB have to fit exactly: what they leave is of no use to their like. */
-#define TIGHT_SHARE 256u
-
 #define LARGE_BLOCKS (128u * 1024u / BLOCK_BYTES)
 #define LARGE_ENTRIES 32u
 
@@ -147,6 +143,14 @@ room_evict_candidate(struct shard *shard, uint32_t slot, bool passes,
     return room_evict_slot(shard, slot, room->request);
 }
 
+/* How much longer than the need a hole may be that is not improved upon. Small values
+ * have to fit exactly: what they leave is of no use to their like. */
+static uint32_t
+slack_for(uint32_t blocks)
+{
+    return blocks < SMALL_BLOCKS ? 0 : blocks / 64;
+}
+
 /* The candidate that leaves the tightest hole for the room, and whether the first
  * one in order is too large to go. NO_SLOT: none leaves one. */
 static enum pmc_status
@@ -175,7 +179,7 @@ find_tightest(struct shard *shard, const struct room *room, uint32_t *slot_out,
             *slot_out = slot;
             best_hole = hole;
         }
-        if (best_hole - room->blocks <= room->blocks / TIGHT_SHARE)
+        if (best_hole - room->blocks <= slack_for(room->blocks))
             break; /* as tight as it gets, and earliest in order */
         if (seen == 0 && *slot_out == slot && blocks > room->victim_most)
             break; /* it has waited long enough */
