@@ -50,7 +50,7 @@
 
 /* A victim may be larger than the need by this share of the pool, in permille, or
  * when this many times its size went before it. */
-#define EXCESS_PERMILLE 33u
+#define EXCESS_PERMILLE 25u
 #define PATIENCE 8u
 
 #define WINDOW_NEEDS 4u /* how many times its need a window may evict */
@@ -143,12 +143,16 @@ room_evict_candidate(struct shard *shard, uint32_t slot, bool passes,
     return room_evict_slot(shard, slot, room->request);
 }
 
-/* How much longer than the need a hole may be that is not improved upon. Small values
- * have to fit exactly: what they leave is of no use to their like. */
+/* How much longer than the need a hole may be that is not improved upon. Among small
+ * values they have to fit exactly: what they leave is of no use to their like. */
 static uint32_t
-slack_for(uint32_t blocks)
+slack_for(const struct shard *shard, uint32_t blocks)
 {
-    return blocks < SMALL_BLOCKS ? 0 : blocks / 64;
+    const struct shard_header *header = shard->header;
+    bool among_small = load_relaxed(&header->used_blocks) <
+                       load_relaxed(&header->entries) * SMALL_BLOCKS;
+
+    return among_small ? 0 : blocks / 64;
 }
 
 /* The candidate that leaves the tightest hole for the room, and whether the first
@@ -179,7 +183,7 @@ find_tightest(struct shard *shard, const struct room *room, uint32_t *slot_out,
             *slot_out = slot;
             best_hole = hole;
         }
-        if (best_hole - room->blocks <= slack_for(room->blocks))
+        if (best_hole - room->blocks <= slack_for(shard, room->blocks))
             break; /* as tight as it gets, and earliest in order */
         if (seen == 0 && *slot_out == slot && blocks > room->victim_most)
             break; /* it has waited long enough */
