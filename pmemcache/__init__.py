@@ -37,8 +37,8 @@ from pmemcache.policy import UsagePolicy
 from pmemcache.pool import Pool
 from pmemcache.signing import Signer
 from pmemcache.stampede import LoadPolicy
-from pmemcache.stats import PoolStats
-from pmemcache.tiered import TieredCache, TieredStats
+from pmemcache.stats import PoolStats, TieredStats
+from pmemcache.tiered import TieredCache
 from pmemcache.types import EntryInfo, Geometry
 
 __all__ = [

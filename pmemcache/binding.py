@@ -34,6 +34,7 @@ from pmemcache.errors import (
     PoolFullError,
     SystemCallError,
     ValueTooLargeError,
+    WouldWaitError,
 )
 from pmemcache.stats import PoolStats
 from pmemcache.types import (
@@ -53,9 +54,19 @@ except ImportError:  # not CPython
     ShortDoor = None  # type: ignore[assignment, misc]
 
 if TYPE_CHECKING:
-    from pmemcache.types import Key, OnlyIf, Versioned
+    from pmemcache.types import Key, OnlyIf, Versioned, Written
 
-__all__ = ["DOORS", "Attachment", "CffiDoor", "Door", "open_door", "peek", "raise_status", "refuse"]
+__all__ = [
+    "DOORS",
+    "Attachment",
+    "CffiDoor",
+    "Door",
+    "WithoutWaiting",
+    "open_door",
+    "peek",
+    "raise_status",
+    "refuse",
+]
 
 logger: Final = logging.getLogger("pmemcache")
 
@@ -100,6 +111,7 @@ _ERRORS: Final[Mapping[int, type[PmemCacheError]]] = {
     lib.PMC_ENOSPACE: NoSpaceError,
     lib.PMC_ESYSTEM: SystemCallError,
     lib.PMC_EATTACH_LIMIT: AttachLimitError,
+    lib.PMC_EWOULD_WAIT: WouldWaitError,
 }
 
 _ADVICE: Final[Mapping[int, str]] = {
@@ -173,6 +185,7 @@ _EXPECTED: Final[Mapping[str, str]] = {
     "initial": "an int of 64 bits, or None",
     "offset": "an int, 0 or more",
     "keys": "an iterable of keys",
+    "known": "an int of 64 bits without a sign",
     "mapping": "a mapping of keys to values",
 }
 
@@ -184,6 +197,7 @@ _RIGHT_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "delta": (int,),
     "initial": (int,),
     "offset": (int,),
+    "known": (int,),
 }
 
 
@@ -420,17 +434,11 @@ class Attachment:
 
     def put_if_version(
         self, key: Key, value: BytesLike, version: int, ttl_seconds: float | None, tag: int
-    ) -> bool:
-        """Store a value if nothing happened to the key since *version*; return whether it was."""
-        key_data, data = _key_bytes(key), _value_bytes(value)
+    ) -> Written | None:
+        """Store a value if nothing happened to the key since *version*; None: it was not stored."""
         options = ffi.new("struct pmc_put_options *")
-        options.ttl_ms = _ttl_ms(ttl_seconds)
         options.condition, options.generation = lib.PMC_IF_VERSION, version
-        options.tag = _tag(tag)
-        status = lib.handle_put(self.handle, key_data, len(key_data), data, len(data), options)
-        if status != lib.PMC_OK and status not in _NOT_STORED:
-            raise_status(status, len(key_data), len(data))
-        return bool(status == lib.PMC_OK)
+        return _put_versioned(self.handle, key, value, ttl_seconds, tag, options)
 
     def lease_take(self, key: Key, duration_seconds: float) -> Lease:
         """Take the right to load *key*, unless another has it."""
@@ -605,6 +613,34 @@ def stat_table() -> list[tuple[str, str, str]]:
 _STAT_NAMES: Final = tuple(name for name, _unit, _sentence in stat_table())
 
 
+def _put(handle: Any, key: Key, value: BytesLike, options: Any) -> bool:
+    """Store a value; return whether it was stored."""
+    key_data, data = _key_bytes(key), _value_bytes(value)
+    status = lib.handle_put(handle, key_data, len(key_data), data, len(data), options)
+    if status != lib.PMC_OK and status not in _NOT_STORED:
+        raise_status(status, len(key_data), len(data))
+    return bool(status == lib.PMC_OK)
+
+
+def _put_versioned(  # noqa: PLR0913, PLR0917 - a put
+    handle: Any,
+    key: Key,
+    value: BytesLike,
+    ttl_seconds: float | None,
+    tag: int,
+    options: Any,
+) -> Written | None:
+    """Store a value; return what a copy of it is good under, or None when it was not stored."""
+    written = ffi.new("struct pmc_written *")
+    written.version = 1  # odd: of a put that stored nothing
+    options.written_out = written
+    options.ttl_ms = _ttl_ms(ttl_seconds)
+    options.tag = _tag(tag)
+    if not _put(handle, key, value, options):
+        return None
+    return written.version_index, written.version, written.generation
+
+
 # The doors
 
 
@@ -620,7 +656,7 @@ class Door(Protocol):
     def get_tagged(self, key: Key, /) -> tuple[bytes, int] | None:
         """Return (value, tag), or None."""
 
-    def get_versioned(self, key: Key, /) -> Versioned:
+    def get_versioned(self, key: Key, known: int, /) -> Versioned:
         """Return value, tag, version and time to live, see `Versioned`."""
 
     def bump(self, key: Key, /) -> bool:
@@ -630,6 +666,11 @@ class Door(Protocol):
         self, key: Key, value: BytesLike, ttl_seconds: float | None, only_if: OnlyIf, tag: int, /
     ) -> bool:
         """Store a value; return whether it was stored."""
+
+    def put_versioned(
+        self, key: Key, value: BytesLike, ttl_seconds: float | None, tag: int, /
+    ) -> Written | None:
+        """Store a value; return what a copy of it is good under, or None when it was not stored."""
 
     def delete(self, key: Key, /) -> bool:
         """Remove a key; return whether it was there."""
@@ -661,6 +702,9 @@ class Door(Protocol):
 
     def delete_many(self, keys: Iterable[Key], /) -> int:
         """Remove every key; return how many were there."""
+
+    def thread_waits(self, waits: bool, /) -> None:  # noqa: FBT001 - as all arguments of a door
+        """Say whether calls of this thread may wait; one that had to is a `WouldWaitError` then."""
 
     def close(self) -> None:
         """Refuse every later call."""
@@ -743,22 +787,25 @@ class CffiDoor:
             raise_status(status, len(data), 0)
         return None
 
-    def get_versioned(self, key: Key, /) -> Versioned:
+    def get_versioned(self, key: Key, known: int, /) -> Versioned:
         """Return value, tag, version and time to live, see `Versioned`."""
         data = _key_bytes(key)
+        _integer("known", known, 0, 2**64 - 1)
         copy = ffi.new("void *[1]")
         found = ffi.new("struct pmc_versioned *")
         try:
-            status = lib.handle_get_versioned(self._handle, data, len(data), copy, found)
+            status = lib.handle_get_versioned(self._handle, data, len(data), known, copy, found)
             if status == lib.PMC_MISS:
-                return None, 0, found.version_index, found.version, None
+                return None, 0, found.version_index, found.version, None, 0
             if status != lib.PMC_OK:
                 raise_status(status, len(data), 0)
-            value = ffi.buffer(copy[0], found.found.value_size)[:]
+            generation = found.found.generation
+            is_known = generation == known
+            value = None if is_known else ffi.buffer(copy[0], found.found.value_size)[:]
         finally:
             lib.door_release(copy, 1)
         ttl_ms = None if found.ttl_ms == _TTL_NONE else found.ttl_ms
-        return value, found.found.tag, found.version_index, found.version, ttl_ms
+        return value, found.found.tag, found.version_index, found.version, ttl_ms, generation
 
     def bump(self, key: Key, /) -> bool:
         """Mark a key as used now; return whether it was there."""
@@ -769,16 +816,18 @@ class CffiDoor:
         self, key: Key, value: BytesLike, ttl_seconds: float | None, only_if: OnlyIf, tag: int, /
     ) -> bool:
         """Store a value; return whether it was stored."""
-        key_data = _key_bytes(key)
         options = ffi.new("struct pmc_put_options *")
         options.ttl_ms = _ttl_ms(ttl_seconds)
         options.condition, options.generation = _condition(only_if)
         options.tag = _tag(tag)
-        data = _value_bytes(value)
-        status = lib.handle_put(self._handle, key_data, len(key_data), data, len(data), options)
-        if status != lib.PMC_OK and status not in _NOT_STORED:
-            raise_status(status, len(key_data), len(data))
-        return bool(status == lib.PMC_OK)
+        return _put(self._handle, key, value, options)
+
+    def put_versioned(
+        self, key: Key, value: BytesLike, ttl_seconds: float | None, tag: int, /
+    ) -> Written | None:
+        """Store a value; return what a copy of it is good under, or None when it was not stored."""
+        options = ffi.new("struct pmc_put_options *")
+        return _put_versioned(self._handle, key, value, ttl_seconds, tag, options)
 
     def delete(self, key: Key, /) -> bool:
         """Remove a key; return whether it was there."""
@@ -862,6 +911,10 @@ class CffiDoor:
         statuses = batch.finish(status)
         return [pair[0] for pair, status in zip(pairs, statuses, strict=True) if status]
 
+    def thread_waits(self, waits: bool, /) -> None:  # noqa: FBT001 - as all arguments of a door
+        """Say whether calls of this thread may wait; one that had to is a `WouldWaitError` then."""
+        lib.pmc_thread_waits(waits)
+
     def delete_many(self, keys: Iterable[Key], /) -> int:
         """Remove every key; return how many were there."""
         batch = _Batch([_key_bytes(key) for key in _batch_keys(keys)])
@@ -870,6 +923,26 @@ class CffiDoor:
         if lib.PMC_ETIMEDOUT in statuses:
             raise_status(lib.PMC_ETIMEDOUT, 0, 0)
         return statuses.count(lib.PMC_OK)
+
+
+class WithoutWaiting:
+    """A context in which no call of this thread waits: one that had to raises `WouldWaitError`.
+
+    For an event loop, whose thread must not sleep: it repeats the call in another thread. There is
+    no `await` inside the context.
+    """
+
+    def __init__(self, door: Door) -> None:
+        """Tell the engine through *door*."""
+        self._thread_waits = door.thread_waits
+
+    def __enter__(self) -> None:
+        """Wait no more."""
+        self._thread_waits(False)
+
+    def __exit__(self, *_error: object) -> None:
+        """Wait again."""
+        self._thread_waits(True)
 
 
 def _open_short_door(attachment: Attachment) -> Door:

@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pmemcache.compression import decompress
 from pmemcache.envelope import Envelope
-from pmemcache.serializers import PICKLE, DecodeError, decode, encode, serializer_of
+from pmemcache.serializers import (
+    PICKLE,
+    TAG_PICKLE,
+    DecodeError,
+    decode,
+    encode,
+    serializer_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,6 +81,11 @@ class Codec:
     def pickles(self) -> bool:
         """Whether values are pickled, so that the pool is trusted with pickles."""
         return self._serializer is PICKLE
+
+    @staticmethod
+    def is_faithful(tag: int) -> bool:
+        """Whether what is decoded is the very value that was encoded, types and all."""
+        return tag & _FORM <= TAG_PICKLE
 
     def encode(
         self, key: bytes | str, value: Any, envelope: Envelope | None = None

@@ -300,7 +300,7 @@ class _Calls(Generic[_R]):
         )
         """The cache, once it is open and of use."""
         load = options.load
-        self.must_load = load is not None and bool(load.early_beta or load.refresh_ahead_seconds)
+        self.must_load = load is not None and load.looks_ahead
         try:
             self._signature: inspect.Signature | None = inspect.signature(function)
         except ValueError:  # some built-in functions have none

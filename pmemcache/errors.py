@@ -19,6 +19,7 @@ __all__ = [
     "PoolFullError",
     "SystemCallError",
     "ValueTooLargeError",
+    "WouldWaitError",
 ]
 
 
@@ -80,6 +81,10 @@ class NoSpaceError(PmemCacheError):
 
 class AttachLimitError(PmemCacheError):
     """As many processes are attached to the pool as it has places for."""
+
+
+class WouldWaitError(PmemCacheError):
+    """A call inside `Pool.without_waiting` would have had to wait; nothing changed."""
 
 
 class SystemCallError(PmemCacheError):

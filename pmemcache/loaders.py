@@ -5,25 +5,26 @@ the others wait for the lease to end and look again, or are served the stale val
 meanwhile. What the leader loaded is stored only if nothing happened to the key since its lease
 began, so a `set`, `delete`, `clear` or dropped tag during the load is never undone.
 
-The protocol is written once, as a generator that asks for what may take time (`_Load`, `_Wait`);
-one driver answers by calling and sleeping, the other by awaiting.
+The protocol is written once, as a generator that asks for all that may take time (`_Load`,
+`_Wait`, `_Do`); one driver answers by calling and sleeping, the other by awaiting.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import inspect
 import pickle
 import random
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypedDict, TypeVar
 
 from pmemcache.envelope import Envelope
-from pmemcache.errors import LoaderError
+from pmemcache.errors import LoaderError, WouldWaitError
 from pmemcache.faults import FAILURES
 from pmemcache.keys import INTERNAL_PREFIX, digest
 from pmemcache.serializers import DecodeError
@@ -34,10 +35,21 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from pmemcache.envelope import TagPair
+    from pmemcache.pool import Pool
     from pmemcache.types import Key
-    from pmemcache.warm import WarmTier, Watch
+    from pmemcache.warm import Reading, WarmTier, Watch
 
-__all__ = ["LoadCounts", "LoadPlan", "Loading", "Shelved"]
+__all__ = [
+    "LoadCounts",
+    "LoadOptions",
+    "LoadPlan",
+    "Loading",
+    "Shelved",
+    "TimeToLive",
+    "without_blocking",
+]
+
+T = TypeVar("T")
 
 _REPORT_TTL_SECONDS: Final = 10.0
 """How long waiters can learn how a load ended; they look at once."""
@@ -49,14 +61,28 @@ _REPORT_PREFIX: Final = INTERNAL_PREFIX + b"e:"
 _NOT_KEPT: Final = "not kept"
 _NO_LEASE: Final = Lease(granted=False, token=0, version=0)
 
-Loader = Callable[[Any], Any]
+TimeToLive: TypeAlias = float | Callable[[Any], float | None] | None
+"""Seconds, or a function of the value that says them; None: for ever."""
+
+
+class LoadOptions(TypedDict, total=False):
+    """What `get_or_load` and `refresh` take besides."""
+
+    tags: Iterable[str]
+    """`drop_tag` of any of them makes the entry a miss."""
+    namespace: str | None
+    """`clear` of it makes the entry a miss."""
+    unless: Callable[[Any], bool] | None
+    """Values for which this is true are returned but not stored."""
+    load: LoadPolicy | None
+    """Other than the cache's `LoadPolicy`."""
 
 
 @dataclass(frozen=True)
 class LoadPlan:
     """What becomes of a loaded value."""
 
-    ttl_seconds: float | Callable[[Any], float | None] | None = None
+    ttl_seconds: TimeToLive = None
     """Time to live, or a function of the value that says it."""
     grace_seconds: float = 0.0
     """How long it may be served stale after that."""
@@ -129,7 +155,16 @@ class _Wait(NamedTuple):
     seconds: float
 
 
-_Steps = Generator[_Load | _Wait, Any, _Outcome]
+class _Do(NamedTuple):
+    """Make a call on the pool, and answer with what it returns."""
+
+    call: Callable[[], Any]
+
+
+_Step = _Load | _Wait | _Do
+_Steps = Generator[_Step, Any, _Outcome]
+_Background = Callable[[_Steps], object]
+"""Takes steps while its caller goes on."""
 
 _loading: contextvars.ContextVar[frozenset[tuple[int, Key]]] = contextvars.ContextVar(
     "pmemcache_loading", default=frozenset()
@@ -143,24 +178,32 @@ class Loading:
     Args:
         warm: Where leases are and values go.
         look: Returns what the cache has of a key, fresh or stale.
+        stored: Told of each key and value that was stored, with what a copy is made from.
+        keep_here: Where values stay in this process: keeps one for so many seconds, in place of the
+            pool.
         clock: Counts seconds.
         chance: Draws from 0.0 to 1.0, for jitter and early recompute.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a load touches, injected
         self,
         warm: WarmTier,
         look: Callable[[Key], Shelved | None],
+        stored: Callable[[Key, Any, Reading | None], object],
         *,
+        keep_here: Callable[[Key, Any, float | None], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.counts = LoadCounts()
         self._warm = warm
         self._look = look
+        self._stored = stored
+        self._keep_here = keep_here
         self._clock = clock
         self._chance = chance
         self._refreshing: set[Key] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()  # the loop holds them weakly
 
     # Drivers
 
@@ -170,13 +213,15 @@ class Loading:
         Raises:
             Exception: What *loader* raised, here or in the process that loaded.
         """
-        return self._drive(key, loader, self._get_steps(key, plan, loader))
+        return self._drive(key, loader, self._get_steps(key, plan, self._in_thread(key, loader)))
 
     async def aget(
         self, key: Key, loader: Callable[[], Any | Awaitable[Any]], plan: LoadPlan
     ) -> Any:
         """As `get`, without blocking the event loop: a plain *loader* runs in a thread."""
-        return await self._adrive(key, loader, self._get_steps(key, plan, None))
+        return await self._adrive(
+            key, loader, self._get_steps(key, plan, self._in_task(key, loader))
+        )
 
     def refresh(self, key: Key, loader: Callable[[], Any], plan: LoadPlan) -> Any:
         """Return a newly loaded value, which is what everybody sees from now on."""
@@ -189,29 +234,44 @@ class Loading:
         return await self._adrive(key, loader, self._refresh_steps(key, plan))
 
     def _drive(self, key: Key, loader: Callable[[], Any], steps: _Steps) -> Any:
-        answer: Any = None
+        send, answer = steps.send, None
         while True:
             try:
-                step = steps.send(answer)
+                step = send(answer)
             except StopIteration as stop:
                 outcome: _Outcome = stop.value
                 break
-            answer = self._wait(key, step) if isinstance(step, _Wait) else self._call(key, loader)
+            try:
+                answer, send = self._answer(key, loader, step), steps.send
+            except BaseException as error:  # noqa: BLE001 - the steps end their lease, and raise it
+                answer, send = error, steps.throw
         return outcome.result()
 
+    def _answer(self, key: Key, loader: Callable[[], Any], step: _Step) -> Any:
+        if isinstance(step, _Do):
+            return step.call()
+        return self._wait(key, step) if isinstance(step, _Wait) else self._call(key, loader)
+
     async def _adrive(self, key: Key, loader: Callable[[], Any], steps: _Steps) -> Any:
-        answer: Any = None
+        send, answer = steps.send, None
         while True:
             try:
-                step = steps.send(answer)
+                step = send(answer)
             except StopIteration as stop:
                 outcome: _Outcome = stop.value
                 break
-            if isinstance(step, _Load):
-                answer = await self._acall(key, loader)
-            else:
-                answer = await self._await(key, step)
+            try:
+                answer, send = await self._aanswer(key, loader, step), steps.send
+            except BaseException as error:  # noqa: BLE001 - the steps end their lease, and raise it
+                answer, send = error, steps.throw
         return outcome.result()
+
+    async def _aanswer(self, key: Key, loader: Callable[[], Any], step: _Step) -> Any:
+        if isinstance(step, _Do):
+            return await without_blocking(self._warm.pool, step.call)
+        if isinstance(step, _Wait):
+            return await self._await(key, step)
+        return await self._acall(key, loader)
 
     def _call(self, key: Key, loader: Callable[[], Any]) -> _Outcome:
         entered = _loading.set(_loading.get() | {(id(self), key)})
@@ -227,7 +287,7 @@ class Loading:
         entered = _loading.set(_loading.get() | {(id(self), key)})
         begun = self._clock()
         try:
-            if inspect.iscoroutinefunction(loader):
+            if _is_coroutine_function(loader):
                 value = await loader()
             else:
                 value = await asyncio.to_thread(loader)
@@ -256,17 +316,21 @@ class Loading:
 
     # The protocol
 
-    def _get_steps(self, key: Key, plan: LoadPlan, loader: Callable[[], Any] | None) -> _Steps:
+    def _get_steps(self, key: Key, plan: LoadPlan, in_background: _Background) -> _Steps:
         if (id(self), key) in _loading.get():  # the loader asks for what it is loading
             return (yield from _call_steps())
-        shelved = self._look(key)
+        shelved = yield _Do(functools.partial(self._look, key))
         if shelved is not None and shelved.is_fresh and not self._is_early(shelved, plan.policy):
-            if loader is not None:
-                self._refresh_ahead(key, shelved, plan, loader)
+            if self._is_ahead(key, shelved, plan.policy):
+                lease = yield _Do(functools.partial(self._take, key, plan))
+                if lease.granted:
+                    in_background(self._lead(key, plan, lease, shelved))
             return _served(shelved)
+        if self._keep_here is not None:
+            return (yield from self._here_steps(key, plan))
         deadline = self._clock() + plan.policy.longest_wait_seconds
         while True:
-            lease = self._take(key, plan)
+            lease = yield _Do(functools.partial(self._take, key, plan))
             if lease.granted:
                 return (yield from self._lead(key, plan, lease, shelved))
             if shelved is not None:
@@ -276,23 +340,23 @@ class Loading:
             if outcome is not None:
                 return outcome
             self.counts.takeovers += 1
-            shelved = self._look(key)
+            shelved = yield _Do(functools.partial(self._look, key))
 
     def _follow(
         self, key: Key, plan: LoadPlan, lease: Lease, deadline: float
-    ) -> Generator[_Load | _Wait, Any, _Outcome | None]:
+    ) -> Generator[_Step, Any, _Outcome | None]:
         """Wait for another's load; return None when it ended without a value."""
         if not lease.token or not (yield from self._wait_steps(lease.token, deadline)):
             return (yield from self._load_steps(key, plan))
-        shelved = self._look(key)
+        shelved = yield _Do(functools.partial(self._look, key))
         if shelved is not None and shelved.is_fresh:
             return _served(shelved)
-        report = self._report(key, lease.token)
+        report = yield _Do(functools.partial(self._report, key, lease.token))
         if report is _NOT_KEPT:
             return (yield from self._load_steps(key, plan))
         return None if report is None else _Outcome(error=report)
 
-    def _wait_steps(self, token: int, deadline: float) -> Generator[_Wait, Any, bool]:
+    def _wait_steps(self, token: int, deadline: float) -> Generator[_Step, Any, bool]:
         """Wait for a lease until *deadline*; return whether it has ended."""
         self.counts.waits += 1
         while True:
@@ -305,7 +369,7 @@ class Loading:
     def _lead(self, key: Key, plan: LoadPlan, lease: Lease, before: Shelved | None) -> _Steps:
         """Load under a lease, unless somebody did between the look and the lease."""
         try:
-            now = self._look(key)
+            now = yield _Do(functools.partial(self._look, key))
             if now is not None and now.is_fresh and (before is None or now.watch != before.watch):
                 return _served(now)
             outcome = yield from self._load_steps(key, plan, lease.token)
@@ -314,14 +378,52 @@ class Loading:
                 return _served(now)
             return outcome
         finally:
-            self._release(key, lease.token)
+            yield _Do(functools.partial(self._release, key, lease.token))
 
     def _load_steps(self, key: Key, plan: LoadPlan, token: int = 0) -> _Steps:
         """Load, and store the value if nothing happened to the key meanwhile."""
-        tags = self._warm.generations(plan.tags)
-        version = self._warm.version_to_load(key)
+        tags, version = yield _Do(functools.partial(self._ready, key, plan))
         self.counts.loads += 1
         outcome: _Outcome = yield _Load()
+        yield _Do(functools.partial(self._loaded, key, plan, outcome, tags, version, token))
+        return outcome
+
+    def _refresh_steps(self, key: Key, plan: LoadPlan) -> _Steps:
+        if self._keep_here is not None:
+            return (yield from self._here_steps(key, plan))
+        tags, version = yield _Do(functools.partial(self._ready, key, plan))
+        self.counts.loads += 1
+        outcome: _Outcome = yield _Load()
+        if outcome.error is None:
+            yield _Do(functools.partial(self._replace, key, plan, outcome, tags, version))
+        return outcome
+
+    def _here_steps(self, key: Key, plan: LoadPlan) -> _Steps:
+        """Load for this process alone: the pool holds no values for others to find."""
+        self.counts.loads += 1
+        outcome: _Outcome = yield _Load()
+        if outcome.error is None and plan.keeps(outcome.value) and self._keep_here is not None:
+            ttl = plan.ttl_of(outcome.value, self._chance())
+            yield _Do(functools.partial(self._keep_here, key, outcome.value, ttl))
+        self.counts.load_errors += isinstance(outcome.error, Exception)
+        return outcome
+
+    # Storing
+
+    def _ready(self, key: Key, plan: LoadPlan) -> tuple[tuple[TagPair, ...], int]:
+        """Return under what a value that is loaded from now on may be stored."""
+        return self._warm.generations(plan.tags), self._warm.version_to_load(key)
+
+    def _loaded(  # noqa: PLR0913, PLR0917 - a load and under what it began
+        self,
+        key: Key,
+        plan: LoadPlan,
+        outcome: _Outcome,
+        tags: tuple[TagPair, ...],
+        version: int,
+        token: int,
+    ) -> None:
+        """Store what was loaded, or remember the error; tell the waiters of lease *token*."""
         if outcome.error is None:
             kept = self._keep(key, plan, outcome, tags, version)
             if token and not kept:
@@ -331,21 +433,6 @@ class Loading:
             self._remember_error(key, plan, outcome.error, tags, version)
             if token:
                 self._tell(key, token, outcome.error)
-        return outcome
-
-    def _refresh_steps(self, key: Key, plan: LoadPlan) -> _Steps:
-        tags = self._warm.generations(plan.tags)
-        version = self._warm.version_to_load(key)
-        self.counts.loads += 1
-        outcome: _Outcome = yield _Load()
-        if outcome.error is not None:
-            return outcome
-        if not self._store(key, plan, outcome, tags, version):
-            # Another load, begun earlier, may have been stored: no value is right, that one is not.
-            self._warm.delete(key)
-        return outcome
-
-    # Storing
 
     def _keep(
         self,
@@ -362,6 +449,18 @@ class Loading:
         self.counts.voided += not self._store(key, plan, outcome, tags, version)
         return True
 
+    def _replace(
+        self,
+        key: Key,
+        plan: LoadPlan,
+        outcome: _Outcome,
+        tags: tuple[TagPair, ...],
+        version: int,
+    ) -> None:
+        if not plan.keeps(outcome.value) or not self._store(key, plan, outcome, tags, version):
+            # Another load, begun earlier, may have been stored: no value is right, that one is not.
+            self._warm.delete(key)
+
     def _store(
         self,
         key: Key,
@@ -371,12 +470,12 @@ class Loading:
         version: int,
     ) -> bool:
         ttl = plan.ttl_of(outcome.value, self._chance())
-        if not plan.keeps(outcome.value):
-            return False
         envelope = None
         if tags or plan.grace_seconds or plan.policy.early_beta:
             envelope = Envelope(tags, round(plan.grace_seconds * 1000), outcome.seconds * 1000)
-        return self._warm.put(key, outcome.value, ttl, envelope=envelope, version=version)
+        reading = self._warm.store(key, outcome.value, ttl, envelope=envelope, version=version)
+        self._stored(key, outcome.value, reading)
+        return reading is not None
 
     def _remember_error(
         self, key: Key, plan: LoadPlan, error: Exception, tags: tuple[TagPair, ...], version: int
@@ -384,7 +483,7 @@ class Loading:
         ttl = plan.policy.negative_ttl_seconds
         if ttl:
             envelope = Envelope(tags, is_error=True)
-            self._warm.put(key, self._written(error), ttl, envelope=envelope, version=version)
+            self._warm.store(key, self._written(error), ttl, envelope=envelope, version=version)
 
     # Telling waiters how a load ended
 
@@ -447,37 +546,60 @@ class Loading:
             return False
         return policy.is_early(left, shelved.load_seconds, 1.0 - self._chance())
 
-    def _refresh_ahead(
-        self, key: Key, shelved: Shelved, plan: LoadPlan, loader: Callable[[], Any]
-    ) -> None:
-        """Load anew in a thread when the time has come and nobody does."""
-        ahead = plan.policy.refresh_ahead_seconds
+    def _is_ahead(self, key: Key, shelved: Shelved, policy: LoadPolicy) -> bool:
+        """Whether the time has come to load anew in the background, and nobody here does."""
         left = shelved.left_seconds
-        if not ahead or left is None or left > ahead or key in self._refreshing:
-            return
-        lease = self._take(key, plan)
-        if not lease.granted:
-            return
-        self._refreshing.add(key)
-        threading.Thread(
-            target=self._refresh_leased,
-            args=(key, loader, plan, lease, shelved),
-            name="pmemcache refresh",
-            daemon=True,
-        ).start()
+        ahead = policy.refresh_ahead_seconds
+        return bool(ahead) and left is not None and left <= ahead and key not in self._refreshing
 
-    def _refresh_leased(
-        self,
-        key: Key,
-        loader: Callable[[], Any],
-        plan: LoadPlan,
-        lease: Lease,
-        shelved: Shelved,
-    ) -> None:
-        try:
-            self._drive(key, loader, self._lead(key, plan, lease, shelved))
-        finally:
+    def _in_thread(self, key: Key, loader: Callable[[], Any]) -> _Background:
+        """Return what takes steps in a thread of their own."""
+
+        def run(steps: _Steps) -> None:
+            try:
+                self._drive(key, loader, steps)
+            finally:
+                self._refreshing.discard(key)
+
+        def start(steps: _Steps) -> None:
+            self._refreshing.add(key)
+            threading.Thread(
+                target=run, args=(steps,), name="pmemcache refresh", daemon=True
+            ).start()
+
+        return start
+
+    def _in_task(self, key: Key, loader: Callable[[], Any | Awaitable[Any]]) -> _Background:
+        """Return what takes steps in a task of the running loop."""
+
+        def end(task: asyncio.Task[Any]) -> None:
             self._refreshing.discard(key)
+            self._tasks.discard(task)
+
+        def start(steps: _Steps) -> None:
+            self._refreshing.add(key)
+            task = asyncio.ensure_future(self._adrive(key, loader, steps))
+            self._tasks.add(task)
+            task.add_done_callback(end)
+
+        return start
+
+
+async def without_blocking(pool: Pool, call: Callable[[], T]) -> T:
+    """Make a short call on *pool* here, or in a thread if it would have to wait."""
+    try:
+        with pool.without_waiting:
+            return call()
+    except WouldWaitError:
+        return await asyncio.to_thread(call)
+
+
+def _is_coroutine_function(loader: Callable[..., Any]) -> bool:
+    while isinstance(loader, functools.partial):
+        loader = loader.func
+    return inspect.iscoroutinefunction(loader) or inspect.iscoroutinefunction(
+        getattr(loader, "__call__", None)  # noqa: B004 - of an object
+    )
 
 
 def _call_steps() -> _Steps:

@@ -9,7 +9,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Final, TypeVar, overload
 
-from pmemcache.binding import Attachment, Door, open_door, peek
+from pmemcache.binding import Attachment, Door, WithoutWaiting, open_door, peek
 from pmemcache.config import PoolOptions, parse_size, resolve_path
 from pmemcache.errors import ConfigurationError, PoolClosedError
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         Memory,
         OnlyIf,
         Versioned,
+        Written,
     )
 
 __all__ = ["Pool"]
@@ -116,6 +117,9 @@ class Pool:
         mapping = _REGISTRY.join(self._path, options)
         self._mapping = mapping
         self._door: Door = open_door(mapping.attachment)
+        self.without_waiting = WithoutWaiting(self._door)
+        """A context for calls in the thread of an event loop: none waits, one that had to raises
+        `WouldWaitError`."""
 
     @classmethod
     def attach(cls, path: str | os.PathLike[str]) -> Self:
@@ -262,13 +266,40 @@ class Pool:
         """
         return self._attachment.versions
 
-    def get_versioned(self, key: Key) -> Versioned:
-        """Return (value, tag, version_index, version, ttl_ms) of *key*.
+    def get_versioned(self, key: Key, known: int = 0) -> Versioned:
+        """Return (value, tag, version_index, version, ttl_ms, generation) of *key*.
 
-        The version was read before the value. On a miss the value is None, the tag 0 and the
-        version that of the key; ttl_ms is None where there is no deadline.
+        The version was read before the value. On a miss the value is None, the tag and the
+        generation are 0 and the version is that of the key; ttl_ms is None where there is no
+        deadline.
+
+        Args:
+            known: The generation of a copy that the caller has: if the entry still has it, the copy
+                is as good as the value, which is not copied, and None here. So a copy outlives the
+                changes of other keys that share its version.
         """
-        return self._door.get_versioned(key)
+        return self._door.get_versioned(key, known)
+
+    def put_versioned(
+        self,
+        key: Key,
+        value: BytesLike,
+        *,
+        ttl_seconds: float | None = None,
+        tag: int = 0,
+        if_version: int | None = None,
+    ) -> Written | None:
+        """As `put`; return (version_index, version, generation) that a copy of it is good under.
+
+        None when it was not stored. The version is that after this write and before any later one;
+        it is odd, for no copy, when *ttl_seconds* is 0 or less.
+
+        Args:
+            if_version: Store only if nothing happened to *key* since it had this version.
+        """
+        if if_version is None:
+            return self._door.put_versioned(key, value, ttl_seconds, tag)
+        return self._attachment.put_if_version(key, value, if_version, ttl_seconds, tag)
 
     def put_if_version(
         self,
@@ -280,7 +311,8 @@ class Pool:
         tag: int = 0,
     ) -> bool:
         """As `put`, but only if nothing happened to *key* since it had *version*."""
-        return self._attachment.put_if_version(key, value, version, ttl_seconds, tag)
+        written = self._attachment.put_if_version(key, value, version, ttl_seconds, tag)
+        return written is not None
 
     def bump(self, key: Key) -> bool:
         """Mark *key* as used now, for a hit on a copy of it; return whether it is there."""

@@ -62,6 +62,11 @@ class LoadPolicy:
         """How long a waiter waits."""
         return self.lease_seconds if self.wait_seconds is None else self.wait_seconds
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether a value that is fresh may be loaded anew."""
+        return bool(self.early_beta or self.refresh_ahead_seconds)
+
     def jittered(self, ttl_seconds: float | None, chance: float) -> float | None:
         """Return the time to live to store, for a *chance* drawn from 0.0 to 1.0."""
         if ttl_seconds is None or ttl_seconds <= 0 or not self.ttl_jitter:

@@ -1,4 +1,4 @@
-"""The statistics of a pool."""
+"""The statistics of a pool, and of a cache over it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import itertools
+    from typing import Any
 
-__all__ = ["PoolStats", "counted"]
+__all__ = ["PoolStats", "TieredStats", "counted"]
 
 
 def counted(count: itertools.count[int]) -> int:
@@ -75,4 +76,47 @@ class PoolStats:
 
     def as_dict(self) -> dict[str, int]:
         """Return the statistics by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TieredStats:
+    """What a cache did in this process, and what its pool did in all."""
+
+    hot_hits: int
+    warm_hits: int
+    misses: int
+    stale: int
+    """Values served after their time to live, within their grace."""
+    promotions: int
+    """Copies made in the hot tier."""
+    revalidations: int
+    """Hot hits whose version had changed, but whose value had not."""
+    hot_evictions: int
+    hot_entries: int
+    hot_bytes: int
+    hot_capacity_bytes: int
+    loads: int
+    load_errors: int
+    load_waits: int
+    """Calls that waited for another's load."""
+    load_takeovers: int
+    """Leases that ended without a value, so that a waiter went on."""
+    loads_voided: int
+    """Loaded values that were not stored, because the key changed meanwhile."""
+    read_failures: int
+    """Reads answered as misses because the pool could not serve."""
+    dropped_writes: int
+    undecodable: int
+    """Values that could not be decoded, answered as misses."""
+    pool: PoolStats | None
+    """The statistics of all processes; None when the pool cannot tell."""
+
+    @property
+    def hits(self) -> int:
+        """Hits of both tiers."""
+        return self.hot_hits + self.warm_hits
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the statistics by name, the pool's under `pool`."""
         return asdict(self)

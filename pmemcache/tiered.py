@@ -8,98 +8,50 @@ the copy was made; so a `set` or `delete` that returned is seen by every process
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import random
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pmemcache.awaited import AwaitedCache
 from pmemcache.codec import PLAIN_TAGS, Codec
+from pmemcache.copies import BUMP_AT, BUMP_MASK, Copies
 from pmemcache.envelope import Envelope
 from pmemcache.faults import FAILURES, Faults
-from pmemcache.hot import ENTRY_OVERHEAD_BYTES, HotCache, HotEntry
-from pmemcache.immutability import is_immutable
-from pmemcache.keys import INTERNAL_PREFIX, pool_key, tag_key
+from pmemcache.keys import INTERNAL_PREFIX, pool_key
 from pmemcache.loaders import Loading, LoadPlan, Shelved
 from pmemcache.policy import UsagePolicy
 from pmemcache.pool import Pool
 from pmemcache.serializers import TAG_BYTES, DecodeError
 from pmemcache.stampede import LoadPolicy
-from pmemcache.stats import PoolStats, counted
+from pmemcache.stats import TieredStats, counted
 from pmemcache.warm import Reading, WarmTier, namespace_digest, tag_digest
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
     from pmemcache.compression import Compression
+    from pmemcache.hot import HotEntry
+    from pmemcache.loaders import LoadOptions, TimeToLive
     from pmemcache.serializers import Serializer
     from pmemcache.signing import Signer
     from pmemcache.types import Key, Lifetime, Versioned
 
-__all__ = ["TieredCache", "TieredStats"]
+__all__ = ["TieredCache"]
 
 Loader = Callable[[Any], Any]
 
 _MISSING: Final = object()
-_BUMP_AT: Final = 3
-_BUMP_MASK: Final = 15
-_CLOCK_GRAIN_SECONDS: Final = 0.01
-"""A hot copy expires this much early, for the engine's clock ticks coarsely."""
-_CANDIDATES_MIN: Final = 4096
-_CANDIDATES_PER_ENTRY: Final = 2
 
 
-@dataclass(frozen=True)
-class TieredStats:
-    """What a cache did in this process, and what its pool did in all."""
-
-    hot_hits: int
-    warm_hits: int
-    misses: int
-    stale: int
-    """Values served after their time to live, within their grace."""
-    promotions: int
-    """Copies made in the hot tier."""
-    hot_evictions: int
-    hot_entries: int
-    hot_bytes: int
-    hot_capacity_bytes: int
-    loads: int
-    load_errors: int
-    load_waits: int
-    """Calls that waited for another's load."""
-    load_takeovers: int
-    """Leases that ended without a value, so that a waiter went on."""
-    loads_voided: int
-    """Loaded values that were not stored, because the key changed meanwhile."""
-    read_failures: int
-    """Reads answered as misses because the pool could not serve."""
-    dropped_writes: int
-    undecodable: int
-    """Values that could not be decoded, answered as misses."""
-    pool: PoolStats | None
-    """The statistics of all processes; None when the pool cannot tell."""
-
-    @property
-    def hits(self) -> int:
-        """Hits of both tiers."""
-        return self.hot_hits + self.warm_hits
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the statistics by name, the pool's under `pool`."""
-        return asdict(self)
-
-
-class TieredCache(MutableMapping[Any, Any]):
+class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
     """A cache of Python values in two tiers, shared by all processes of a host.
 
     Safe for any number of threads and processes. A child made by fork goes on using it, with an
@@ -156,27 +108,29 @@ class TieredCache(MutableMapping[Any, Any]):
         self.pool = path if isinstance(path, Pool) else _open_pool(path, self.policy, lifetime)
         self._faults = Faults(strict=strict)
         self._warm = WarmTier(self.pool, self._codec, self._faults)
-        self._loading = Loading(self._warm, self._shelved, clock=clock, chance=chance)
+        self._copies = Copies(self._warm, self.policy, share=share, clock=clock)
+        self._is_hot_only = self.policy.kind == "hot-only"
+        self._loading = Loading(
+            self._warm,
+            self._shelved,
+            self._copies.keep_written,
+            keep_here=self._set_hot if self._is_hot_only else None,
+            clock=clock,
+            chance=chance,
+        )
         self._loaders: list[tuple[str, Loader]] = []
         for prefix, each in (loader if isinstance(loader, Mapping) else {"": loader}).items():
             if each is not None:
                 self.add_loader(prefix, each)
-        self._share = share
+        # What `find` needs, without another step to it.
         self._clock = clock
-        self._is_hot_only = self.policy.kind == "hot-only"
-        capacity = self.policy.hot_capacity(self.pool.options.size_bytes)
-        self._hot = HotCache(capacity, on_evict=self._hot_evicted)
-        self._hot_entries = self._hot.entries
-        self._value_max_bytes = self.policy.value_max_bytes or capacity
+        self._hot_entries = self._copies.entries
+        self._hot_hits = self._copies.hits
+        self._bump = self._copies.bump
         self._versions = self.pool.versions
         self._get_versioned = self.pool.get_versioned
         self._is_plain = self._codec.is_plain
-        self._seen: dict[Key, int] = {}
-        self._seen_before: dict[Key, int] = {}
-        # next() of a count is atomic: threads lose nothing.
-        self._hot_hits = itertools.count()
-        self._warm_hits = self._misses = self._stale = 0
-        self._promotions = self._hot_evictions = 0
+        self._warm_hits = self._misses = 0
 
     # Reading
 
@@ -198,7 +152,7 @@ class TieredCache(MutableMapping[Any, Any]):
     def find(self, key: Any, default: Any = None) -> Any:
         """As `get`, but nothing is loaded, and a miss is not counted."""
         entry = self._hot_entries.get(key)
-        # What `_is_good` and `_use_hot` do, written out: this is the path of every hot hit.
+        # What `is_good` and `use` of the copies do, written out: this is the path of every hot hit.
         if entry is not None and entry.tag < 0:
             versions = self._versions
             try:
@@ -211,7 +165,7 @@ class TieredCache(MutableMapping[Any, Any]):
                     else:
                         next(self._hot_hits)
                         entry.hits = hits = entry.hits + 1
-                        if hits & _BUMP_MASK == _BUMP_AT:
+                        if hits & BUMP_MASK == BUMP_AT:
                             self._bump(entry)
                         return entry.value
             except ValueError:  # the pool was closed
@@ -222,28 +176,37 @@ class TieredCache(MutableMapping[Any, Any]):
     def _find(self, key: Key) -> Any:
         """Return the fresh value of *key* from whatever tier, or `_MISSING`."""
         entry = self._hot_entries.get(key)
-        if entry is not None and self._is_good(entry):
-            shelved = self._shelved_hot(entry)
-            return _MISSING if shelved is None else shelved.value
+        if entry is not None and self._copies.is_good(entry):
+            return self._used(entry)
         try:
-            found = self._get_versioned(key)
+            found = self._get_versioned(key, 0 if entry is None else entry.generation)
         except FAILURES as error:
             self._faults.read("reading", error)
             return _MISSING
-        payload, tag, index, version, ttl_ms = found
+        payload, tag, index, version, ttl_ms, generation = found
         if payload is None:
-            return _MISSING
+            return self._find_unread(key, entry, found)
         if tag >= PLAIN_TAGS or not self._is_plain:
             return self._find_wrapped(key, found)
         try:
-            value = payload if tag == TAG_BYTES else self._decode(payload, tag)
+            value = payload if tag == TAG_BYTES else self._codec.decode(payload, tag)
         except DecodeError as error:
             self._warm.undecodable(key, version, error)
             return _MISSING
         self._warm_hits += 1
-        if len(payload) <= self._value_max_bytes and self._wants(key, entry):
-            self._keep(key, value, Reading(payload, tag, (index, version), (), ttl_ms, None))
+        if self._copies.wants(key, len(payload)):
+            reading = Reading(payload, tag, (index, version), (), ttl_ms, None, generation)
+            self._copies.keep(key, value, reading)
         return value
+
+    def _find_unread(self, key: Key, entry: HotEntry | None, found: Versioned) -> Any:
+        """Return the value of *entry*, which the pool has too, or `_MISSING` on a miss."""
+        _payload, _tag, _index, version, ttl_ms, generation = found
+        if entry is None or not generation:
+            self._copies.asked(key)
+            return _MISSING
+        is_good = self._copies.revalidate(entry, generation, version, ttl_ms)
+        return self._used(entry) if is_good else _MISSING
 
     def _find_wrapped(self, key: Key, found: Versioned) -> Any:
         shelved = self._shelve(key, self._warm.read(key, found))
@@ -251,26 +214,32 @@ class TieredCache(MutableMapping[Any, Any]):
             return _MISSING
         return shelved.value
 
+    def _used(self, entry: HotEntry) -> Any:
+        """Return the value of a good copy, and note that it was used; `_MISSING`: it has none."""
+        shelved = self._shelved_hot(entry)
+        return _MISSING if shelved is None else shelved.value
+
     def _shelved(self, key: Key) -> Shelved | None:
         """Return what there is of *key*, fresh or stale, for the loaders."""
-        entry = self._good_hot(key)
+        entry = self._copies.good(key)
         return (
             self._shelve(key, self._warm.read(key)) if entry is None else self._shelved_hot(entry)
         )
 
     def _shelved_hot(self, entry: HotEntry) -> Shelved | None:
         """Return what a good hot copy holds, and note that it was used."""
+        watch = entry.version_index, entry.version
         try:
-            value = entry.value if entry.tag < 0 else self._decode(entry.value, entry.tag)
+            value = entry.value if entry.tag < 0 else self._codec.decode(entry.value, entry.tag)
         except DecodeError as error:
             self._warm.undecodable(entry.key, entry.version, error)
             return None
-        self._use_hot(entry)
+        self._copies.use(entry)
         envelope: Envelope | None = entry.envelope
         return Shelved(
             value,
             None if entry.deadline is None else entry.deadline - self._clock(),
-            (entry.version_index, entry.version),
+            watch,
             0.0 if envelope is None else envelope.load_ms / 1000,
             is_error=False,
         )
@@ -280,7 +249,7 @@ class TieredCache(MutableMapping[Any, Any]):
         if reading is None:
             return None
         try:
-            value = self._decode(reading.payload, reading.tag)
+            value = self._codec.decode(reading.payload, reading.tag)
         except DecodeError as error:
             self._warm.undecodable(key, reading.watch[1], error)
             return None
@@ -290,10 +259,8 @@ class TieredCache(MutableMapping[Any, Any]):
             value = self._loading.read_error(value)
         elif left_ms is None or left_ms > 0:
             self._warm_hits += 1
-            if len(reading.payload) <= self._value_max_bytes and self._wants(
-                key, self._hot_entries.get(key)
-            ):
-                self._keep(key, value, reading)
+            if self._copies.wants(key, len(reading.payload)):
+                self._copies.keep(key, value, reading)
         return Shelved(
             value,
             None if left_ms is None else left_ms / 1000,
@@ -302,92 +269,10 @@ class TieredCache(MutableMapping[Any, Any]):
             is_error,
         )
 
-    def _decode(self, payload: bytes, tag: int) -> Any:
-        return self._codec.decode(payload, tag)
-
-    # The hot tier
-
     @property
     def hot_entries(self) -> Mapping[Any, HotEntry]:
         """This process's copies by key, always the same mapping; some may be outdated."""
         return self._hot_entries
-
-    def _good_hot(self, key: Key) -> HotEntry | None:
-        entry = self._hot_entries.get(key)
-        if entry is None or not self._is_good(entry):
-            return None
-        return entry
-
-    def _is_good(self, entry: HotEntry) -> bool:
-        try:
-            return (
-                self._versions[entry.version_index] == entry.version
-                and (entry.deadline is None or entry.deadline > self._clock())
-                and self._holds(entry.dependencies)
-            )
-        except ValueError:  # the pool was closed
-            return False
-
-    def _holds(self, watches: tuple[tuple[int, int], ...]) -> bool:
-        versions = self._versions
-        return all(versions[index] == version for index, version in watches)
-
-    def _use_hot(self, entry: HotEntry) -> None:
-        next(self._hot_hits)
-        entry.hits += 1
-        if entry.hits & _BUMP_MASK == _BUMP_AT:
-            self._bump(entry)
-
-    def _bump(self, entry: HotEntry) -> None:
-        """Keep the pool's entry and its tags warm: the pool sees nothing of hot hits."""
-        try:
-            self.pool.bump(entry.key)
-            if entry.envelope is not None:
-                for tag, _generation in entry.envelope.tags:
-                    self.pool.bump(tag_key(tag))
-        except FAILURES as error:
-            self._faults.read("bumping", error)
-
-    def _wants(self, key: Key, entry: HotEntry | None) -> bool:
-        """Whether *key*, read from the pool now, deserves a hot copy."""
-        if entry is not None:  # it had one, which is outdated
-            return True
-        seen = self._seen
-        count = 1 + (seen.get(key, 0) or self._seen_before.get(key, 0))
-        seen[key] = count
-        if len(seen) > max(_CANDIDATES_MIN, _CANDIDATES_PER_ENTRY * len(self._hot_entries)):
-            self._seen_before, self._seen = seen, {}
-        # Not forgotten once it is hot: what falls out of the hot tier comes back with one hit.
-        return count >= self.policy.promotion_count
-
-    def _keep(self, key: Key, value: Any, reading: Reading) -> None:
-        """Make a hot copy of *value*, unless it would be outdated already."""
-        index, version = reading.watch
-        if version & 1 or any(each & 1 for _index, each in reading.dependencies):
-            return  # somebody is changing it just now
-        shareable = self._share or is_immutable(value)
-        payload_size = max(len(reading.payload), sys.getsizeof(value))
-        entry = HotEntry(
-            key,
-            value if shareable else reading.payload,
-            sys.getsizeof(key) + payload_size + ENTRY_OVERHEAD_BYTES,
-        )
-        entry.tag = -1 if shareable else reading.tag
-        entry.version_index, entry.version = index, version
-        entry.dependencies = reading.dependencies
-        entry.envelope = reading.envelope
-        if reading.fresh_ms is not None:
-            entry.deadline = self._clock() + reading.fresh_ms / 1000 - _CLOCK_GRAIN_SECONDS
-        if self._is_good(entry) and self._hot.admit(entry):
-            self._promotions += 1
-
-    def _hot_evicted(self, _entry: HotEntry) -> None:
-        self._hot_evictions += 1
-
-    def _forget_hot(self, key: Key) -> None:
-        """Drop one's own copy, which is outdated; the key has shown that it deserves one."""
-        if self._hot.drop(key) is not None:
-            self._seen[key] = self.policy.promotion_count
 
     # Writing
 
@@ -420,21 +305,24 @@ class TieredCache(MutableMapping[Any, Any]):
         if self._is_hot_only:
             return self._set_hot(name, value, ttl_seconds)
         try:
-            return self._warm.put(name, value, ttl_seconds, envelope=envelope)
-        finally:
-            self._forget_hot(name)
+            reading = self._warm.store(name, value, ttl_seconds, envelope=envelope)
+        except BaseException:
+            self._copies.forget(name)
+            raise
+        self._copies.keep_written(name, value, reading)
+        return reading is not None
 
     def _set_hot(self, key: Key, value: Any, ttl_seconds: float | None) -> bool:
         """Keep *value* in this process only; every process's copy of before is outdated."""
         payload, tag = self._codec.encode(key, value)
         self._warm.delete(key)
-        self._hot.drop(key)
+        self._copies.cache.drop(key)
         if ttl_seconds is not None and ttl_seconds <= 0:
             return True
-        _payload, _tag, index, version, _ttl_ms = self._warm.look(key)
-        ttl_ms = None if ttl_seconds is None else round(ttl_seconds * 1000)
+        _payload, _tag, index, version, _ttl_ms, _generation = self._warm.look(key)
+        ttl_ms = None if ttl_seconds is None else ttl_seconds * 1000
         _envelope, body = self._codec.unwrap(key, payload, tag)
-        self._keep(key, value, Reading(body, tag, (index, version), (), ttl_ms, None))
+        self._copies.keep(key, value, Reading(body, tag, (index, version), (), ttl_ms, None, 0))
         return key in self._hot_entries
 
     def add(  # noqa: PLR0913 - as set
@@ -451,7 +339,7 @@ class TieredCache(MutableMapping[Any, Any]):
         name = pool_key(key)
         envelope = self._envelope(tags, namespace, grace_seconds)
         if self._is_hot_only:
-            return self._good_hot(name) is None and self._set_hot(name, value, ttl_seconds)
+            return self._copies.good(name) is None and self._set_hot(name, value, ttl_seconds)
         return self._warm.add(name, value, ttl_seconds, envelope=envelope)
 
     def delete(self, key: Any) -> bool:
@@ -464,10 +352,10 @@ class TieredCache(MutableMapping[Any, Any]):
         """
         name = pool_key(key)
         try:
-            was_hot = self._is_hot_only and self._good_hot(name) is not None
+            was_hot = self._is_hot_only and self._copies.good(name) is not None
             return self._warm.delete(name) or was_hot
         finally:
-            self._forget_hot(name)
+            self._copies.forget(name)
 
     def touch(self, key: Any, ttl_seconds: float | None = None) -> bool:
         """Give *key* a new time to live, None for none; return whether it was there."""
@@ -542,7 +430,7 @@ class TieredCache(MutableMapping[Any, Any]):
             return self.pool.delete_many(names)
         finally:
             for name in names:
-                self._forget_hot(name)
+                self._copies.forget(name)
 
     # Groups
 
@@ -564,7 +452,7 @@ class TieredCache(MutableMapping[Any, Any]):
             self._warm.drop_tag(namespace_digest(namespace))
             return
         self.pool.clear()
-        self._hot.clear()
+        self._copies.cache.clear()
 
     # Loading
 
@@ -579,17 +467,13 @@ class TieredCache(MutableMapping[Any, Any]):
                 return loader
         return None
 
-    def get_or_load(  # noqa: PLR0913 - what becomes of the value
+    def get_or_load(
         self,
         key: Any,
         loader: Loader,
-        ttl_seconds: float | Callable[[Any], float | None] | None = None,
+        ttl_seconds: TimeToLive = None,
         grace_seconds: float = 0.0,
-        *,
-        tags: Iterable[str] = (),
-        namespace: str | None = None,
-        unless: Callable[[Any], bool] | None = None,
-        load: LoadPolicy | None = None,
+        **options: Unpack[LoadOptions],
     ) -> Any:
         """Return the value of *key*; on a miss call *loader* once, however many ask.
 
@@ -604,112 +488,55 @@ class TieredCache(MutableMapping[Any, Any]):
                 0 and less is returned but not stored.
             grace_seconds: How long after that one caller loads anew while the others are served
                 the stale value at once; so are all when the loader fails.
-            unless: Values for which this is true are returned but not stored.
-            load: Other than this cache's `LoadPolicy`.
+            options: See `LoadOptions`.
 
         Raises:
             Exception: What *loader* raised, here or in the process that called it.
         """
-        policy = load or self.load_policy
-        if not policy.early_beta and not policy.refresh_ahead_seconds:
+        plan = self._plan(ttl_seconds, grace_seconds, **options)
+        if not plan.policy.looks_ahead:
             value = self.find(key, _MISSING)
             if value is not _MISSING:
                 return value
         name = pool_key(key)
-        plan = LoadPlan(ttl_seconds, grace_seconds, _digests(tags, namespace), unless, policy)
-        if self._is_hot_only:
-            return self._load_hot(name, lambda: loader(key), plan)
         self._misses += 1
-        return self._loading.get(name, lambda: loader(key), plan)
+        return self._loading.get(name, functools.partial(loader, key), plan)
 
-    def _load_hot(self, key: Key, loader: Callable[[], Any], plan: LoadPlan) -> Any:
-        """Load for this process alone: the pool holds no values for others to find."""
-        self._misses += 1
-        self._loading.counts.loads += 1
-        value = loader()
-        if plan.keeps(value):
-            self._set_hot(key, value, plan.ttl_of(value, 0.0))
-        return value
-
-    async def aget(self, key: Any, default: Any = None) -> Any:
-        """As `get`, without blocking the event loop while a loader is at work."""
-        value = self.find(key, _MISSING)
-        if value is not _MISSING:
-            return value
-        loader = self._loader_of(key)
-        if loader is not None:
-            return await self.aget_or_load(key, loader)
-        self._misses += 1
-        return default
-
-    async def aget_or_load(  # noqa: PLR0913 - as get_or_load
-        self,
-        key: Any,
-        loader: Callable[[Any], Any | Awaitable[Any]],
-        ttl_seconds: float | Callable[[Any], float | None] | None = None,
-        grace_seconds: float = 0.0,
-        *,
-        tags: Iterable[str] = (),
-        namespace: str | None = None,
-        unless: Callable[[Any], bool] | None = None,
-        load: LoadPolicy | None = None,
-    ) -> Any:
-        """As `get_or_load`, without blocking the event loop: a plain *loader* runs in a thread."""
-        name = pool_key(key)
-        value = self._find(name)
-        if value is not _MISSING:
-            return value
-        plan = LoadPlan(
-            ttl_seconds, grace_seconds, _digests(tags, namespace), unless, load or self.load_policy
-        )
-        self._misses += 1
-        return await self._loading.aget(name, _bind(loader, key), plan)
-
-    def refresh(  # noqa: PLR0913 - as get_or_load
+    def refresh(
         self,
         key: Any,
         loader: Loader,
-        ttl_seconds: float | Callable[[Any], float | None] | None = None,
+        ttl_seconds: TimeToLive = None,
         grace_seconds: float = 0.0,
-        *,
-        tags: Iterable[str] = (),
-        namespace: str | None = None,
-        unless: Callable[[Any], bool] | None = None,
-        load: LoadPolicy | None = None,
+        **options: Unpack[LoadOptions],
     ) -> Any:
-        """Call *loader* now, and store what it returns in place of what there is."""
-        plan = LoadPlan(
-            ttl_seconds, grace_seconds, _digests(tags, namespace), unless, load or self.load_policy
-        )
-        name = pool_key(key)
-        if self._is_hot_only:
-            return self._load_hot(name, lambda: loader(key), plan)
-        return self._loading.refresh(name, lambda: loader(key), plan)
+        """Call *loader* now, and store what it returns in place of what there is.
 
-    async def arefresh(  # noqa: PLR0913 - as get_or_load
+        Otherwise as `get_or_load`.
+        """
+        plan = self._plan(ttl_seconds, grace_seconds, **options)
+        return self._loading.refresh(pool_key(key), functools.partial(loader, key), plan)
+
+    def _plan(  # noqa: PLR0913 - what becomes of the value
         self,
-        key: Any,
-        loader: Callable[[Any], Any | Awaitable[Any]],
-        ttl_seconds: float | Callable[[Any], float | None] | None = None,
-        grace_seconds: float = 0.0,
+        ttl_seconds: TimeToLive,
+        grace_seconds: float,
         *,
         tags: Iterable[str] = (),
         namespace: str | None = None,
         unless: Callable[[Any], bool] | None = None,
         load: LoadPolicy | None = None,
-    ) -> Any:
-        """As `refresh`, without blocking the event loop."""
-        plan = LoadPlan(
-            ttl_seconds, grace_seconds, _digests(tags, namespace), unless, load or self.load_policy
-        )
-        return await self._loading.arefresh(pool_key(key), _bind(loader, key), plan)
+    ) -> LoadPlan:
+        """Return what becomes of a loaded value."""
+        policy = load or self.load_policy
+        return LoadPlan(ttl_seconds, grace_seconds, _digests(tags, namespace), unless, policy)
 
     # What there is
 
     def tier_of(self, key: Any) -> str | None:
         """Return the tier that a `get` would find *key* in: "hot", "warm", or None."""
         name = pool_key(key)
-        if self._good_hot(name) is not None:
+        if self._copies.good(name) is not None:
             return "hot"
         return None if self._peek(name) is None else "warm"
 
@@ -717,7 +544,7 @@ class TieredCache(MutableMapping[Any, Any]):
         """Return the seconds that *key* has left: `inf` without a deadline, None when missing."""
         name = pool_key(key)
         if self._is_hot_only:
-            entry = self._good_hot(name)
+            entry = self._copies.good(name)
             if entry is None:
                 return None
             return math.inf if entry.deadline is None else entry.deadline - self._clock()
@@ -737,9 +564,13 @@ class TieredCache(MutableMapping[Any, Any]):
 
         Looks at every entry, so the cost grows with the pool.
         """
-        hot = [key for key in self._hot if isinstance(key, str) and key.startswith(prefix)]
+        hot = [
+            key
+            for key in list(self._hot_entries)
+            if isinstance(key, str) and key.startswith(prefix)
+        ]
         return {
-            "hot": sum(self._good_hot(key) is not None for key in hot),
+            "hot": sum(self._copies.good(key) is not None for key in hot),
             "warm": sum(self._peek(key) is not None for key in self.pool.keys(prefix)),
         }
 
@@ -756,11 +587,12 @@ class TieredCache(MutableMapping[Any, Any]):
             warm_hits=self._warm_hits,
             misses=self._misses,
             stale=counts.stale,
-            promotions=self._promotions,
-            hot_evictions=self._hot_evictions,
-            hot_entries=len(self._hot),
-            hot_bytes=int(self._hot.currsize),
-            hot_capacity_bytes=int(self._hot.maxsize),
+            promotions=self._copies.made,
+            revalidations=self._copies.revalidations,
+            hot_evictions=self._copies.evictions,
+            hot_entries=len(self._copies.cache),
+            hot_bytes=int(self._copies.cache.currsize),
+            hot_capacity_bytes=int(self._copies.cache.maxsize),
             loads=counts.loads,
             load_errors=counts.load_errors,
             load_waits=counts.waits,
@@ -831,7 +663,7 @@ class TieredCache(MutableMapping[Any, Any]):
 
     def close(self) -> None:
         """Let go of the pool; later reads are misses. May be called again."""
-        self._hot.clear()
+        self._copies.cache.clear()
         if self._owns_pool:
             self.pool.close()
 
@@ -874,10 +706,3 @@ def _digests(tags: Iterable[str], namespace: str | None) -> tuple[bytes, ...]:
         raise TypeError(message)
     digests = tuple(map(tag_digest, tags))
     return digests if namespace is None else (namespace_digest(namespace), *digests)
-
-
-def _bind(
-    loader: Callable[[Any], Any | Awaitable[Any]], key: Any
-) -> Callable[[], Any | Awaitable[Any]]:
-    """Return *loader* of *key*, a coroutine function when it is one."""
-    return functools.partial(loader, key)

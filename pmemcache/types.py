@@ -40,9 +40,13 @@ OnlyIf: TypeAlias = Literal["absent", "present"] | int | None
 """The condition of a put; an int is the generation that the entry must still have."""
 
 
-Versioned: TypeAlias = tuple[bytes | None, int, int, int, int | None]
-"""(value, tag, version_index, version, ttl_ms) of a versioned read. On a miss the value is None and
-the tag 0; without a deadline ttl_ms is None."""
+Versioned: TypeAlias = tuple[bytes | None, int, int, int, int | None, int]
+"""(value, tag, version_index, version, ttl_ms, generation) of a versioned read. On a miss the value
+is None, the tag 0 and the generation 0; without a deadline ttl_ms is None. The value is None too
+when the entry's generation is the one that the caller knew."""
+
+Written: TypeAlias = tuple[int, int, int]
+"""(version_index, version, generation) of a versioned write."""
 
 
 @dataclass(frozen=True)

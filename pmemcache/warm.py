@@ -31,7 +31,7 @@ Watch = tuple[int, int]
 """A version's index and value."""
 
 _ODD: Final = 1
-_NOTHING: Final[Versioned] = (None, 0, 0, _ODD, None)
+_NOTHING: Final[Versioned] = (None, 0, 0, _ODD, None, 0)
 _ADD_ATTEMPTS: Final = 8
 _CAS_ATTEMPTS: Final = 1000
 _INT64: Final = range(-(2**63), 2**63)
@@ -48,7 +48,7 @@ def namespace_digest(namespace: str) -> bytes:
 
 
 class Reading(NamedTuple):
-    """A live entry, as it was read."""
+    """A live entry, as it was read or has just been written."""
 
     payload: bytes
     """What `Codec.decode` reads the value from, with `tag`."""
@@ -57,9 +57,11 @@ class Reading(NamedTuple):
     """The version it was read under."""
     dependencies: tuple[Watch, ...]
     """The versions of its tags, read before."""
-    fresh_ms: int | None
+    fresh_ms: float | None
     """How long it stays fresh; 0 and less: it is stale; None: for ever."""
     envelope: Envelope | None
+    generation: int
+    """Names what was written: the same generation is the same value."""
 
 
 class WarmTier:
@@ -94,7 +96,7 @@ class WarmTier:
         Args:
             found: What `look` gave for it just now.
         """
-        payload, tag, index, version, ttl_ms = found or self.look(key)
+        payload, tag, index, version, ttl_ms, generation = found or self.look(key)
         if payload is None:
             return None
         try:
@@ -103,12 +105,12 @@ class WarmTier:
             self.undecodable(key, version, error)
             return None
         if envelope is None:
-            return Reading(body, tag, (index, version), (), ttl_ms, None)
-        dependencies = self._watch_tags(envelope.tags)
+            return Reading(body, tag, (index, version), (), ttl_ms, None, generation)
+        dependencies = self.watch_tags(envelope.tags)
         if dependencies is None:
             return None
         fresh_ms = None if ttl_ms is None else ttl_ms - envelope.grace_ms
-        return Reading(body, tag, (index, version), dependencies, fresh_ms, envelope)
+        return Reading(body, tag, (index, version), dependencies, fresh_ms, envelope, generation)
 
     def version_to_load(self, key: Key) -> int:
         """Return the version under which what is loaded from now on may be stored.
@@ -116,7 +118,7 @@ class WarmTier:
         An entry that has expired is removed first: whoever swept it up during the load would change
         the version.
         """
-        payload, _tag, _index, version, _ttl_ms = self.look(key)
+        payload, _tag, _index, version, _ttl_ms, _generation = self.look(key)
         if payload is not None:
             return version
         try:
@@ -133,17 +135,43 @@ class WarmTier:
         except FAILURES as failure:
             self.faults.write("removing what cannot be decoded", failure)
 
-    def is_current(self, watch: Watch) -> bool:
-        """Whether nothing happened under *watch* since."""
-        index, version = watch
-        try:
-            return self.pool.versions[index] == version
-        except (*FAILURES, ValueError):  # released by close()
-            return False
-
     # Writing
 
-    def put(  # noqa: PLR0913 - what an entry is made of
+    def store(
+        self,
+        key: Key,
+        value: Any,
+        ttl_seconds: float | None,
+        *,
+        envelope: Envelope | None = None,
+        version: int | None = None,
+    ) -> Reading | None:
+        """Store *value*; return what a copy of it is made from, or None when it was not stored.
+
+        Args:
+            ttl_seconds: How long it is fresh; it is kept for the envelope's grace besides.
+            version: Store only if nothing happened to *key* since it had this version.
+
+        Raises:
+            Exception: Whatever the serializer raises for a value that it cannot serialize.
+        """
+        payload, tag = self.codec.encode(key, value, envelope)
+        kept_seconds = _kept_seconds(ttl_seconds, envelope)
+        try:
+            written = self.pool.put_versioned(
+                key, payload, ttl_seconds=kept_seconds, tag=tag, if_version=version
+            )
+        except FAILURES as error:
+            self._put_failed(key, error, is_forgotten=version is None)
+            return None
+        if written is None:
+            self.faults.writes += version is None
+            return None
+        index, now, generation = written
+        fresh_ms = None if ttl_seconds is None else ttl_seconds * 1000
+        return Reading(payload, tag, (index, now), (), fresh_ms, envelope, generation)
+
+    def put(
         self,
         key: Key,
         value: Any,
@@ -151,35 +179,25 @@ class WarmTier:
         *,
         envelope: Envelope | None = None,
         only_if: OnlyIf = None,
-        version: int | None = None,
     ) -> bool:
-        """Store *value*; return whether it was stored.
-
-        Args:
-            ttl_seconds: How long it is fresh; it is kept for the envelope's grace besides.
-            only_if: As for `Pool.put`.
-            version: Store only if nothing happened to *key* since it had this version.
-
-        Raises:
-            Exception: Whatever the serializer raises for a value that it cannot serialize.
-        """
+        """As `store`, but under the condition *only_if* of `Pool.put`; return whether it was."""
         payload, tag = self.codec.encode(key, value, envelope)
-        if envelope is not None and ttl_seconds is not None and ttl_seconds > 0:
-            ttl_seconds += envelope.grace_ms / 1000
+        kept_seconds = _kept_seconds(ttl_seconds, envelope)
         try:
-            if version is not None:
-                return self.pool.put_if_version(
-                    key, payload, version, ttl_seconds=ttl_seconds, tag=tag
-                )
-            stored = self.pool.put(key, payload, ttl_seconds=ttl_seconds, only_if=only_if, tag=tag)
+            return self.pool.put(key, payload, ttl_seconds=kept_seconds, only_if=only_if, tag=tag)
         except FAILURES as error:
-            self.faults.write("storing", error)
-            if only_if is None and version is None:
-                self._forget(key)
+            self._put_failed(key, error, is_forgotten=only_if is None)
             return False
-        if not stored and only_if is None:
-            self.faults.writes += 1
-        return stored
+
+    def _put_failed(self, key: Key, error: BaseException, *, is_forgotten: bool) -> None:
+        """Count a put that failed; the value that it should have replaced is not served on."""
+        self.faults.write("storing", error)
+        if not is_forgotten:
+            return
+        try:
+            self.pool.delete(key)
+        except FAILURES as failure:
+            self.faults.write("removing the old value", failure)
 
     def add(
         self, key: Key, value: Any, ttl_seconds: float | None, *, envelope: Envelope | None
@@ -194,7 +212,7 @@ class WarmTier:
             reading = self.read(key, found)
             if reading is not None and (reading.fresh_ms is None or reading.fresh_ms > 0):
                 return False
-            if self.put(key, value, ttl_seconds, envelope=envelope, version=found[3]):
+            if self.store(key, value, ttl_seconds, envelope=envelope, version=found[3]):
                 return True
         return False
 
@@ -216,8 +234,7 @@ class WarmTier:
                 reading = self.read(key)
                 if reading is None or (reading.fresh_ms is not None and reading.fresh_ms <= 0):
                     return False
-                if reading.envelope is not None and ttl_seconds is not None and ttl_seconds > 0:
-                    ttl_seconds += reading.envelope.grace_ms / 1000
+                ttl_seconds = _kept_seconds(ttl_seconds, reading.envelope)
             return self.pool.touch(key, ttl_seconds)
         except FAILURES as error:
             self.faults.write("touching", error)
@@ -251,7 +268,7 @@ class WarmTier:
             if reading is None or (reading.fresh_ms is not None and reading.fresh_ms <= 0):
                 if initial is None:
                     return None
-                if self.put(key, initial + delta, ttl_seconds, version=version):
+                if self.store(key, initial + delta, ttl_seconds, version=version):
                     return initial + delta
                 continue
             value = self.codec.decode(reading.payload, reading.tag)
@@ -259,7 +276,7 @@ class WarmTier:
                 message = f"the value of {key!r} is not an integer that {delta} can be added to"
                 raise NotAnIntegerError(message)
             left = None if reading.fresh_ms is None else reading.fresh_ms / 1000
-            if self.put(key, value + delta, left, envelope=reading.envelope, version=version):
+            if self.store(key, value + delta, left, envelope=reading.envelope, version=version):
                 return value + delta
         self.faults.write("counting", TimeoutError(f"{key!r} changes all the time"))
         return None
@@ -290,19 +307,19 @@ class WarmTier:
             self.faults.write("reading a tag", error)
         return os.urandom(GENERATION_BYTES)  # of an entry that is never a hit
 
-    def _watch_tags(self, pairs: tuple[TagPair, ...]) -> tuple[Watch, ...] | None:
+    def watch_tags(self, pairs: tuple[TagPair, ...]) -> tuple[Watch, ...] | None:
         """Return the versions to watch, or None when one of the tags was dropped."""
         watches = []
         for tag, generation in pairs:
-            current, _tag, index, version, _ttl_ms = self.look(tag_key(tag))
+            current, _tag, index, version, _ttl_ms, _generation = self.look(tag_key(tag))
             if current != generation:
                 return None
             watches.append((index, version))
         return tuple(watches)
 
-    def _forget(self, key: Key) -> None:
-        """Remove what a failed write should have replaced; the next read is no old value."""
-        try:
-            self.pool.delete(key)
-        except FAILURES as error:
-            self.faults.write("removing the old value", error)
+
+def _kept_seconds(ttl_seconds: float | None, envelope: Envelope | None) -> float | None:
+    """Return how long an entry is kept: its time to live and its grace."""
+    if envelope is None or ttl_seconds is None or ttl_seconds <= 0:
+        return ttl_seconds
+    return ttl_seconds + envelope.grace_ms / 1000

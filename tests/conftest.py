@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -85,3 +88,38 @@ def heat() -> Callable[[pmemcache.TieredCache, Any], None]:
         assert cache.tier_of(key) == "hot"
 
     return heat
+
+
+@pytest.fixture
+def stopped_inside_lock() -> Callable[[pmemcache.Pool], contextlib.AbstractContextManager[None]]:
+    """Stop a child of this process while it holds the lock of a pool with one shard."""
+    errors = importlib.import_module("pmemcache.errors")
+
+    def stop_inside(child: int, pool: pmemcache.Pool) -> None:
+        for _attempt in range(5000):
+            os.kill(child, signal.SIGSTOP)
+            os.waitpid(child, os.WUNTRACED)
+            try:
+                with pool.without_waiting:
+                    pool.touch("of no importance", 1)
+            except errors.WouldWaitError:
+                return
+            os.kill(child, signal.SIGCONT)
+            time.sleep(0.001)
+        pytest.fail("the writer was never stopped inside the lock")
+
+    @contextlib.contextmanager
+    def stopped(pool: pmemcache.Pool) -> Iterator[None]:
+        child = os.fork()
+        if child == 0:
+            value = b"x" * 500_000
+            while True:  # most of the time inside the lock
+                pool.put("large", value)
+        try:
+            stop_inside(child, pool)
+            yield
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+    return stopped

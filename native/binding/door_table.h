@@ -55,7 +55,7 @@ handle_leave(struct pmc_handle *handle)
 }
 
 /* Changes with every change of struct pmc_door_table or struct pmc_handle. */
-#define PMC_DOOR_TABLE_VERSION 2u
+#define PMC_DOOR_TABLE_VERSION 3u
 
 /* The functions of the engine that the short door calls; see pmemcache.h. */
 struct pmc_door_table {
@@ -68,8 +68,8 @@ struct pmc_door_table {
                                    size_t key_size, pmc_reserve_fn reserve,
                                    void *context, struct pmc_found *found_out);
     enum pmc_status (*get_versioned)(struct pmc_cache *cache, const void *key,
-                                     size_t key_size, pmc_reserve_fn reserve,
-                                     void *context,
+                                     size_t key_size, uint64_t known,
+                                     pmc_reserve_fn reserve, void *context,
                                      struct pmc_versioned *versioned_out);
     enum pmc_status (*bump)(struct pmc_cache *cache, const void *key, size_t key_size);
     enum pmc_status (*exists)(struct pmc_cache *cache, const void *key,
@@ -87,6 +87,7 @@ struct pmc_door_table {
                        const struct pmc_put_options *options);
     size_t (*delete_many)(struct pmc_cache *cache, struct pmc_item *items, size_t count,
                           uint32_t flags);
+    void (*thread_waits)(bool waits);
 };
 
 #endif

@@ -13,7 +13,7 @@ enum pmc_status {
     PMC_EINVAL, PMC_EKEY_SIZE, PMC_EVALUE_SIZE, PMC_EFULL, PMC_ETIMEDOUT,
     PMC_ENOT_INTEGER, PMC_EOVERFLOW, PMC_ECLOSED, PMC_EDAMAGED, PMC_ELAYOUT,
     PMC_ENOT_POOL, PMC_EOWNER, PMC_EPERMISSIONS, PMC_EGEOMETRY, PMC_ENOSPACE,
-    PMC_ESYSTEM, PMC_EATTACH_LIMIT, ...
+    PMC_ESYSTEM, PMC_EATTACH_LIMIT, PMC_EWOULD_WAIT, ...
 };
 enum pmc_lifetime { PMC_VOLATILE, PMC_RESTART, ... };
 enum pmc_eviction { PMC_EVICT_S3FIFO, PMC_EVICT_LRU, PMC_EVICT_NONE, ... };
@@ -43,12 +43,19 @@ struct pmc_error {
     char message[...];
     ...;
 };
+struct pmc_written {
+    size_t version_index;
+    uint64_t version;
+    uint64_t generation;
+    ...;
+};
 struct pmc_put_options {
     int64_t ttl_ms;
     uint64_t generation;
     uint8_t condition;
     uint8_t tag;
     uint32_t flags;
+    struct pmc_written *written_out;
     ...;
 };
 struct pmc_incr_options {
@@ -136,6 +143,7 @@ void door_release(void **copies, size_t count);
 
 void pmc_options_default(struct pmc_options *options_out);
 const char *pmc_status_text(enum pmc_status status);
+void pmc_thread_waits(bool waits);
 
 int door_peek(const char *path, struct pmc_options *options_out);
 
@@ -154,7 +162,7 @@ int handle_get_copy(struct pmc_handle *handle, const void *key,
                     size_t key_size, void **copy_out,
                     struct pmc_found *found_out);
 int handle_get_versioned(struct pmc_handle *handle, const void *key,
-                         size_t key_size, void **copy_out,
+                         size_t key_size, uint64_t known, void **copy_out,
                          struct pmc_versioned *versioned_out);
 int handle_versions(struct pmc_handle *handle, const uint64_t **versions_out,
                     size_t *count_out);

@@ -30,6 +30,7 @@ static const struct pmc_door_table door_table = {
     .get_many = pmc_get_many,
     .put_many = pmc_put_many,
     .delete_many = pmc_delete_many,
+    .thread_waits = pmc_thread_waits,
 };
 
 static uintptr_t
@@ -167,9 +168,9 @@ HANDLE_FUNCTION(
 
 /* *copy_out as for handle_get_copy(). */
 HANDLE_FUNCTION(get_versioned,
-                pmc_get_versioned(cache, key, key_size, reserve_copy, copy_out,
+                pmc_get_versioned(cache, key, key_size, known, reserve_copy, copy_out,
                                   versioned_out),
-                const void *key, size_t key_size, void **copy_out,
+                const void *key, size_t key_size, uint64_t known, void **copy_out,
                 struct pmc_versioned *versioned_out)
 
 /* *versions_out is valid until the handle is closed. */

@@ -333,10 +333,38 @@ door_get_tagged(PyObject *self, PyObject *const *args, Py_ssize_t count)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(get_versioned_doc,
-             "get_versioned(key, /)\n--\n\n"
-             "(value, tag, version_index, version, ttl_ms) of key; the value is None\n"
-             "on a miss, and ttl_ms is None where there is no deadline.");
+static bool
+read_uint64(const struct door *door, const char *name, PyObject *number,
+            uint64_t *number_out)
+{
+    if (!PyLong_Check(number) || PyBool_Check(number))
+        return refuse(door, name, number);
+    *number_out = PyLong_AsUnsignedLongLong(number);
+    return !PyErr_Occurred() || refuse(door, name, number);
+}
+
+/* The answer of get_versioned(). Takes the reference to bytes. */
+static PyObject *
+versioned_answer(PyObject *bytes, const struct pmc_versioned *versioned)
+{
+    PyObject *value = bytes != NULL ? bytes : Py_NewRef(Py_None);
+    const struct pmc_found *found = &versioned->found;
+    Py_ssize_t index = (Py_ssize_t)versioned->version_index;
+    unsigned long long version = versioned->version;
+    unsigned long long generation = found->generation;
+    if (versioned->ttl_ms == PMC_TTL_NONE)
+        return Py_BuildValue("(NinKOK)", value, (int)found->tag, index, version,
+                             Py_None, generation);
+    return Py_BuildValue("(NinKLK)", value, (int)found->tag, index, version,
+                         (long long)versioned->ttl_ms, generation);
+}
+
+PyDoc_STRVAR(
+    get_versioned_doc,
+    "get_versioned(key, known, /)\n--\n\n"
+    "(value, tag, version_index, version, ttl_ms, generation) of key; on a miss\n"
+    "the value is None and the generation 0, ttl_ms is None where there is no\n"
+    "deadline. The value is None too when the generation is known.");
 
 static PyObject *
 door_get_versioned(PyObject *self, PyObject *const *args, Py_ssize_t count)
@@ -345,25 +373,20 @@ door_get_versioned(PyObject *self, PyObject *const *args, Py_ssize_t count)
     struct pmc_versioned versioned = {.ttl_ms = PMC_TTL_NONE};
     struct room room = {NULL, NULL};
     struct span key;
-    if (!read_count("get_versioned", count, 1) || !read_key(door, args[0], &key) ||
-        !door_enter(door))
+    uint64_t known;
+    if (!read_count("get_versioned", count, 2) || !read_key(door, args[0], &key) ||
+        !read_uint64(door, "known", args[1], &known) || !door_enter(door))
         return NULL;
-    enum pmc_status status = door->engine->get_versioned(
-        door->handle->cache, key.data, key.size, room_reserve, &room, &versioned);
+    enum pmc_status status =
+        door->engine->get_versioned(door->handle->cache, key.data, key.size, known,
+                                    room_reserve, &room, &versioned);
     room_take_gil(&room);
     door_leave(door);
-    if (status != PMC_OK)
+    if (status != PMC_OK || (known != 0 && versioned.found.generation == known))
         Py_CLEAR(room.bytes);
     if (status != PMC_OK && status != PMC_MISS)
         return fail(door, status, key.size, 0);
-    PyObject *value = status == PMC_OK ? room.bytes : Py_NewRef(Py_None);
-    int tag = status == PMC_OK ? versioned.found.tag : 0;
-    if (status == PMC_MISS || versioned.ttl_ms == PMC_TTL_NONE)
-        return Py_BuildValue("(NinKO)", value, tag, (Py_ssize_t)versioned.version_index,
-                             (unsigned long long)versioned.version, Py_None);
-    return Py_BuildValue("(NinKL)", value, tag, (Py_ssize_t)versioned.version_index,
-                         (unsigned long long)versioned.version,
-                         (long long)versioned.ttl_ms);
+    return versioned_answer(room.bytes, &versioned);
 }
 
 PyDoc_STRVAR(bump_doc, "bump(key, /)\n--\n\nMark key as used now.");
@@ -429,6 +452,32 @@ is_not_stored(enum pmc_status status)
     return status == PMC_UNMET || status == PMC_DROPPED || status == PMC_ETIMEDOUT;
 }
 
+/* Store a value; false with an exception set. */
+static bool
+write_value(struct door *door, PyObject *key_object, PyObject *value_object,
+            struct pmc_put_options *options, enum pmc_status *status_out)
+{
+    struct span key;
+    struct span value;
+    PyObject *keep = NULL;
+    if (!read_key(door, key_object, &key) ||
+        !read_value(door, value_object, &value, &keep))
+        return false;
+    if (!door_enter(door)) {
+        Py_DECREF(keep);
+        return false;
+    }
+    CALL_WRITER(*status_out, options->flags, value.size >= LARGE_BYTES,
+                door->engine->put(door->handle->cache, key.data, key.size, value.data,
+                                  value.size, options));
+    door_leave(door);
+    Py_DECREF(keep);
+    if (*status_out == PMC_OK || is_not_stored(*status_out))
+        return true;
+    fail(door, *status_out, key.size, value.size);
+    return false;
+}
+
 PyDoc_STRVAR(put_doc, "put(key, value, ttl_seconds, only_if, tag, /)\n--\n\n"
                       "Store value under key. True when stored.");
 
@@ -437,28 +486,37 @@ door_put(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     struct door *door = (struct door *)self;
     struct pmc_put_options options = {0};
-    struct span key;
-    struct span value;
-    PyObject *keep = NULL;
-    if (!read_count("put", count, 5) || !read_key(door, args[0], &key) ||
-        !read_ttl(door, args[2], &options.ttl_ms) ||
+    enum pmc_status status;
+    if (!read_count("put", count, 5) || !read_ttl(door, args[2], &options.ttl_ms) ||
         !read_condition(door, args[3], &options) ||
         !read_tag(door, args[4], &options.tag) ||
-        !read_value(door, args[1], &value, &keep))
+        !write_value(door, args[0], args[1], &options, &status))
         return NULL;
-    if (!door_enter(door)) {
-        Py_DECREF(keep);
-        return NULL;
-    }
-    enum pmc_status status;
-    CALL_WRITER(status, options.flags, value.size >= LARGE_BYTES,
-                door->engine->put(door->handle->cache, key.data, key.size, value.data,
-                                  value.size, &options));
-    door_leave(door);
-    Py_DECREF(keep);
-    if (status != PMC_OK && !is_not_stored(status))
-        return fail(door, status, key.size, value.size);
     return PyBool_FromLong(status == PMC_OK);
+}
+
+PyDoc_STRVAR(put_versioned_doc,
+             "put_versioned(key, value, ttl_seconds, tag, /)\n--\n\n"
+             "Store value under key. (version_index, version, generation) that a copy\n"
+             "is good under; None when it was not stored.");
+
+static PyObject *
+door_put_versioned(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct door *door = (struct door *)self;
+    struct pmc_written written = {.version = 1}; /* odd: of a put that stored nothing */
+    struct pmc_put_options options = {.written_out = &written};
+    enum pmc_status status;
+    if (!read_count("put_versioned", count, 4) ||
+        !read_ttl(door, args[2], &options.ttl_ms) ||
+        !read_tag(door, args[3], &options.tag) ||
+        !write_value(door, args[0], args[1], &options, &status))
+        return NULL;
+    if (status != PMC_OK)
+        Py_RETURN_NONE;
+    return Py_BuildValue("(nKK)", (Py_ssize_t)written.version_index,
+                         (unsigned long long)written.version,
+                         (unsigned long long)written.generation);
 }
 
 PyDoc_STRVAR(delete_doc, "delete(key, /)\n--\n\n"
@@ -849,6 +907,20 @@ door_delete_many(PyObject *self, PyObject *const *args, Py_ssize_t count)
     return deleted;
 }
 
+/* ---- waiting ---- */
+
+PyDoc_STRVAR(thread_waits_doc, "thread_waits(waits, /)\n--\n\n"
+                               "Whether calls of this thread may wait.");
+
+static PyObject *
+door_thread_waits(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (!read_count("thread_waits", count, 1))
+        return NULL;
+    ((struct door *)self)->engine->thread_waits(args[0] == Py_True);
+    Py_RETURN_NONE;
+}
+
 /* ---- the type and the module ---- */
 
 PyDoc_STRVAR(close_doc, "close()\n--\n\n"
@@ -920,6 +992,7 @@ static PyMethodDef door_methods[] = {
     FAST(get_versioned),
     FAST(bump),
     FAST(put),
+    FAST(put_versioned),
     FAST(delete),
     FAST(exists),
     FAST(touch),
@@ -928,6 +1001,7 @@ static PyMethodDef door_methods[] = {
     FAST(get_many_tagged),
     FAST(put_many),
     FAST(delete_many),
+    FAST(thread_waits),
     {"close", door_close, METH_NOARGS, close_doc},
     {NULL, NULL, 0, NULL},
 };

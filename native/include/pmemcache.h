@@ -92,6 +92,7 @@ enum pmc_status {
     PMC_ENOSPACE = -15,      /* the file system has no room for the smallest pool */
     PMC_ESYSTEM = -16,       /* a system call failed: pmc_error.system_errno */
     PMC_EATTACH_LIMIT = -17, /* too many processes are attached */
+    PMC_EWOULD_WAIT = -18,   /* see pmc_thread_waits(); nothing changed */
 };
 
 enum pmc_lifetime {
@@ -183,6 +184,14 @@ PMC_API void pmc_close(struct pmc_cache *cache);
 /* The bits of flags arguments. */
 #define PMC_NOWAIT 1u /* return PMC_BUSY instead of sleeping for a lock */
 
+/*
+ * Whether calls of this thread may wait: for a lock, or for memory that has to be
+ * allocated. false: any call that would have to returns PMC_EWOULD_WAIT, so that an
+ * event loop can repeat it in another thread. true at first. For the whole process's
+ * caches, until the thread says otherwise.
+ */
+PMC_API void pmc_thread_waits(bool waits);
+
 enum pmc_condition {
     PMC_ALWAYS = 0,
     PMC_IF_ABSENT = 1,
@@ -192,12 +201,21 @@ enum pmc_condition {
                               pmc_put_options.generation; see pmc_versions() */
 };
 
+/* What a copy of a value that was just stored is good under; see pmc_versions(). */
+struct pmc_written {
+    size_t version_index;
+    uint64_t version; /* after this write and before any later one */
+    uint64_t generation;
+};
+
 struct pmc_put_options {
     int64_t ttl_ms;      /* PMC_TTL_NONE: for ever; <= 0: already expired */
     uint64_t generation; /* for PMC_IF_GENERATION and PMC_IF_VERSION */
     uint8_t condition;   /* enum pmc_condition */
     uint8_t tag;         /* the caller's own byte, given back by every read */
     uint32_t flags;      /* PMC_NOWAIT */
+    struct pmc_written *written_out; /* NULL, or set by a pmc_put() that stored; of a
+                                        pmc_put_many(), by the last that did */
 };
 
 /*
@@ -278,11 +296,18 @@ struct pmc_versioned {
     int64_t ttl_ms;   /* left; PMC_TTL_NONE: no deadline */
 };
 
-/* As pmc_get_reserve(), and the version to keep a copy under. On PMC_MISS
- * version_index and version are set too. */
+/*
+ * As pmc_get_reserve(), and the version to keep a copy under. On PMC_MISS
+ * version_index and version are set too.
+ *
+ * known is the generation of a copy that the caller has, or 0. If the entry still has
+ * it, the copy is as good as the value: reserve() may not be called, nothing is
+ * copied, and found.generation is known. So a copy outlives the changes of other keys
+ * that share its version.
+ */
 PMC_API enum pmc_status pmc_get_versioned(struct pmc_cache *cache, const void *key,
-                                          size_t key_size, pmc_reserve_fn reserve,
-                                          void *context,
+                                          size_t key_size, uint64_t known,
+                                          pmc_reserve_fn reserve, void *context,
                                           struct pmc_versioned *versioned_out);
 
 /* Mark the entry as used now, for a hit on a process's own copy. */

@@ -47,6 +47,13 @@ cache_shard(const struct pmc_cache *cache, uint64_t hash)
     return &cache->shards[number];
 }
 
+/* Which of pool_versions() is that of the keys with this hash. */
+static inline size_t
+cache_version_index(const struct shard *shard, uint64_t hash)
+{
+    return (size_t)(index_version(shard, hash) - pool_versions(shard->pool));
+}
+
 static inline uint64_t
 cache_now_ms(const struct pmc_cache *cache)
 {

@@ -106,6 +106,7 @@ read_request_init(struct read_request *request_out, const struct pmc_cache *cach
     request_out->buffer = NULL;
     request_out->capacity = 0;
     request_out->offset = 0;
+    request_out->known = 0;
     request_out->verify = cache->verify;
     request_out->bump = true;
 }
@@ -207,26 +208,22 @@ pmc_versions(struct pmc_cache *cache, size_t *count_out)
     return (const volatile uint64_t *)(uintptr_t)pool_versions(cache->pool);
 }
 
-static size_t
-version_index(const struct pmc_cache *cache, uint64_t hash)
-{
-    return (size_t)(index_version(cache_shard(cache, hash), hash) -
-                    pool_versions(cache->pool));
-}
-
 size_t
 pmc_version_index(struct pmc_cache *cache, const void *key, size_t key_size)
 {
-    return version_index(cache, cache_hash(cache, key, key_size));
+    uint64_t hash = cache_hash(cache, key, key_size);
+
+    return cache_version_index(cache_shard(cache, hash), hash);
 }
 
 enum pmc_status
 pmc_get_versioned(struct pmc_cache *cache, const void *key, size_t key_size,
-                  pmc_reserve_fn reserve, void *context,
+                  uint64_t known, pmc_reserve_fn reserve, void *context,
                   struct pmc_versioned *versioned_out)
 {
     struct read_request request;
     struct read_outcome outcome;
+    const struct shard *shard;
     enum pmc_status status;
 
     if (!cache_key_is_valid(key, key_size, &status))
@@ -236,9 +233,10 @@ pmc_get_versioned(struct pmc_cache *cache, const void *key, size_t key_size,
     read_request_init(&request, cache, key, key_size);
     request.reserve = reserve;
     request.context = context;
-    versioned_out->version_index = version_index(cache, request.hash);
-    versioned_out->version =
-        load_acquire(index_version(cache_shard(cache, request.hash), request.hash));
+    request.known = known;
+    shard = cache_shard(cache, request.hash);
+    versioned_out->version_index = cache_version_index(shard, request.hash);
+    versioned_out->version = load_acquire(index_version(shard, request.hash));
     status = read_counted(cache, &request, &outcome);
     if (status == PMC_OK) {
         versioned_out->found = found_of(&outcome);

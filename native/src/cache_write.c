@@ -52,6 +52,11 @@ write_once(struct shard *shard, write_fn write, struct write_request *request,
         shard_clear_locked(shard);
         status = write(shard, request);
     }
+    if (status == PMC_OK && request->written_out)
+        *request->written_out = (struct pmc_written){
+            .version_index = cache_version_index(shard, request->hash),
+            .version = load_relaxed(index_version(shard, request->hash)),
+            .generation = (uint32_t)load_relaxed(&shard->header->generation)};
     gives = shard_give_begin_locked(shard, request->now_ms, &giving);
     shard_unlock(shard);
     if (UNLIKELY(gives))
@@ -68,8 +73,9 @@ write_shard(struct shard *shard, write_fn write, struct write_request *request,
     for (int growths = 0;; growths++) {
         enum pmc_status status = write_once(shard, write, request, nowait);
 
-        if (nowait && (status == SHARD_GROW_INDEX || status == SHARD_GROW_HEAP))
-            return PMC_BUSY; /* growing takes time, and the lock */
+        if ((nowait || !shard_may_wait()) &&
+            (status == SHARD_GROW_INDEX || status == SHARD_GROW_HEAP))
+            return nowait ? PMC_BUSY : PMC_EWOULD_WAIT; /* growing takes time */
         if (status == SHARD_GROW_INDEX)
             status = shard_grow_index(shard);
         else if (status == SHARD_GROW_HEAP)
@@ -126,6 +132,7 @@ put_one(struct pmc_cache *cache, const void *key, size_t key_size, const void *v
     request.condition = options->condition;
     request.generation = options->generation;
     request.tag = tag;
+    request.written_out = options->written_out;
     shard = cache_shard(cache, request.hash);
     shard_prefetch_bucket(shard, request.hash);
     shard_prefetch_links(shard, request.hash);

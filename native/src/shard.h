@@ -27,10 +27,13 @@
 
 /* ---- shard_lock.c ---- */
 
-/* PMC_OK: the lock is held, and the shard is in order. PMC_BUSY, PMC_ETIMEDOUT,
- * PMC_ECLOSED, or PMC_EDAMAGED when the pool is lost. */
+/* PMC_OK: the lock is held, and the shard is in order. PMC_BUSY, PMC_EWOULD_WAIT,
+ * PMC_ETIMEDOUT, PMC_ECLOSED, or PMC_EDAMAGED when the pool is lost. */
 enum pmc_status shard_lock(struct shard *shard, bool nowait);
 void shard_unlock(struct shard *shard);
+
+/* What this thread said with pmc_thread_waits(). */
+bool shard_may_wait(void);
 
 /* Make a new shard, or get an adopted one ready. Nobody else can reach it. */
 enum pmc_status shard_format(struct shard *shard, bool preallocated);
@@ -77,6 +80,7 @@ struct read_request {
     uint8_t *buffer;
     size_t capacity;
     size_t offset;
+    uint64_t known; /* copy nothing of an entry of this generation; 0: of none */
     bool verify;
     bool bump;
 };
@@ -87,7 +91,7 @@ struct read_outcome {
     bool unverified; /* it was; its checksum has been found right now */
 };
 
-/* PMC_OK, PMC_MISS, or PMC_EINVAL when reserve() gave up. */
+/* PMC_OK, PMC_MISS, PMC_EINVAL when reserve() gave up, or PMC_EWOULD_WAIT. */
 enum pmc_status shard_read(struct shard *shard, struct read_request *request,
                            struct read_outcome *outcome_out);
 /* Ask the processor for what a read will need: the bucket; then the head of the
@@ -134,10 +138,11 @@ struct write_request {
     uint32_t checksum;
     uint8_t condition;
     uint8_t tag;
-    bool no_growth;          /* make do with what memory there is */
-    bool recalled;           /* evict_policy.recall() has been called: it said */
-    bool remembered;         /* this */
-    struct victims *victims; /* NULL: nobody wants to know */
+    bool no_growth;  /* make do with what memory there is */
+    bool recalled;   /* evict_policy.recall() has been called: it said */
+    bool remembered; /* this */
+    struct pmc_written *written_out; /* NULL, or for the value stored */
+    struct victims *victims;         /* NULL: nobody wants to know */
 };
 
 enum pmc_status shard_put_locked(struct shard *shard, struct write_request *request);

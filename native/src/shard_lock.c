@@ -14,6 +14,20 @@
 #define BUCKETS_AT_START 4u
 #define OVERFLOW_AT_START 4u
 
+static _Thread_local bool thread_waits = true;
+
+void
+pmc_thread_waits(bool waits)
+{
+    thread_waits = waits;
+}
+
+bool
+shard_may_wait(void)
+{
+    return thread_waits;
+}
+
 enum pmc_status
 shard_lock(struct shard *shard, bool nowait)
 {
@@ -21,7 +35,8 @@ shard_lock(struct shard *shard, bool nowait)
     uint32_t owner = pool_owner(pool);
     struct lock_wait wait = {.owner_lives = pool_owner_lives,
                              .context = pool,
-                             .timeout_ns = nowait ? 0 : shard->lock_timeout_ns};
+                             .timeout_ns =
+                                 nowait || !thread_waits ? 0 : shard->lock_timeout_ns};
 
     if (owner == 0)
         return PMC_ECLOSED;
@@ -34,7 +49,7 @@ shard_lock(struct shard *shard, bool nowait)
         shard_recover_locked(shard);
         break;
     case LOCK_BUSY:
-        return PMC_BUSY;
+        return nowait ? PMC_BUSY : PMC_EWOULD_WAIT;
     case LOCK_TIMED_OUT:
     default:
         add_relaxed(&pool->attachments[load_relaxed(&pool->place)].lock_timeouts, 1);

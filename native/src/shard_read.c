@@ -157,7 +157,8 @@ serve(const struct shard *shard, const struct bucket *primary, uint64_t seq,
     if (request->reserve && !unchanged(primary, seq))
         return LOOK_BUSY;
     READ_DELAY();
-    if (!copy_value(request, value, head->size & EXTENT_SIZE))
+    if ((LIKELY(request->known == 0) || request->known != head->generation) &&
+        !copy_value(request, value, head->size & EXTENT_SIZE))
         return LOOK_REFUSED;
     check = check && !shard_is_intact(request->hash, head, value);
     READ_DELAY();
@@ -293,16 +294,19 @@ is_stuck(const struct shard *shard, uint64_t hash)
            (load_relaxed(&shard->buckets[number].seq) & SEQ_ODD) != 0;
 }
 
-/* A bucket that stays busy: wait for its writer, or bury it. */
-static bool
+/* A bucket that stays busy: wait for its writer, or bury it. Without the lock it is
+ * a miss. */
+static enum pmc_status
 wait_for_writer(struct shard *shard, uint64_t hash)
 {
-    if (shard_lock(shard, false) != PMC_OK)
-        return false;
+    enum pmc_status status = shard_lock(shard, false);
+
+    if (status != PMC_OK)
+        return status == PMC_EWOULD_WAIT ? status : PMC_MISS;
     if (is_stuck(shard, hash))
         shard_recover_locked(shard);
     shard_unlock(shard);
-    return true;
+    return PMC_OK;
 }
 
 /* What comes after a look that was not simply a hit. */
@@ -311,6 +315,8 @@ look_again(struct shard *shard, struct read_request *request,
            struct read_outcome *outcome_out, enum look seen)
 {
     for (int try = 1;; try++) {
+        enum pmc_status status;
+
         switch (seen) {
         case LOOK_HIT:
             if (outcome_out->unverified)
@@ -324,9 +330,13 @@ look_again(struct shard *shard, struct read_request *request,
             drop_damaged(shard, request);
             return PMC_MISS;
         case LOOK_BUSY:
-            if (try == ROUNDS * TRIES ||
-                (try % TRIES == 0 && !wait_for_writer(shard, request->hash)))
+            if (try == ROUNDS * TRIES)
                 return PMC_MISS;
+            if (try % TRIES == 0) {
+                status = wait_for_writer(shard, request->hash);
+                if (status != PMC_OK)
+                    return status;
+            }
             cpu_relax();
             break;
         }

@@ -51,6 +51,8 @@ pmc_status_text(enum pmc_status status)
         return "a system call failed";
     case PMC_EATTACH_LIMIT:
         return "too many processes are attached";
+    case PMC_EWOULD_WAIT:
+        return "the call would have to wait";
     }
     return "unknown status";
 }

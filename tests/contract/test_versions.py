@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from pmemcache.errors import WouldWaitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,17 +23,71 @@ def version(pool: pmemcache.Pool, key: str) -> int:
 
 
 def test_versioned_read(pool: pmemcache.Pool) -> None:
-    value, tag, index, before, ttl_ms = pool.get_versioned("k")
-    assert (value, tag, ttl_ms) == (None, 0, None)
+    value, tag, index, before, ttl_ms, generation = pool.get_versioned("k")
+    assert (value, tag, ttl_ms, generation) == (None, 0, None, 0)
     assert pool.versions[index] == before
     pool.put("k", b"value", tag=7, ttl_seconds=10)
-    value, tag, same_index, after, ttl_ms = pool.get_versioned("k")
+    value, tag, same_index, after, ttl_ms, generation = pool.get_versioned("k")
     assert (value, tag, same_index) == (b"value", 7, index)
     assert after == pool.versions[index] != before
     assert ttl_ms is not None
     assert 9_000 < ttl_ms <= 10_000
     pool.put("k", b"")
-    assert pool.get_versioned("k")[0::4] == (b"", None)
+    assert pool.get_versioned("k")[0:5:4] == (b"", None)
+
+
+def test_value_of_a_known_generation_is_not_copied(pool: pmemcache.Pool) -> None:
+    pool.put("k", b"value", tag=7, ttl_seconds=10)
+    generation = pool.get_versioned("k")[5]
+    assert pool.get_versioned("k", generation + 1)[0] == b"value"
+    value, tag, index, version, ttl_ms, same = pool.get_versioned("k", generation)
+    assert (value, tag, same, version) == (None, 7, generation, pool.versions[index])
+    assert ttl_ms is not None
+    pool.put("k", b"value")
+    assert pool.get_versioned("k", generation)[0] == b"value"
+    pool.delete("k")
+    assert pool.get_versioned("k", generation)[5] == 0
+    with pytest.raises(ValueError, match="known"):
+        pool.get_versioned("k", -1)
+
+
+def test_versioned_write_says_what_a_copy_is_good_under(pool: pmemcache.Pool) -> None:
+    written = pool.put_versioned("k", b"value", tag=7, ttl_seconds=10)
+    assert written is not None
+    value, tag, index, version, _ttl_ms, generation = pool.get_versioned("k")
+    assert written == (index, version, generation)
+    assert (value, tag, version % 2) == (b"value", 7, 0)
+    again = pool.put_versioned("k", b"other", if_version=version)
+    assert again is not None
+    assert again[2] > generation
+    assert pool.put_versioned("k", b"late", if_version=version) is None
+    assert pool.get("k") == b"other"
+    gone = pool.put_versioned("k", b"dead", ttl_seconds=0)
+    assert gone is not None
+    assert gone[1] % 2 == 1
+    assert not pool.exists("k")
+
+
+def test_call_that_would_wait_says_so(
+    make_pool: Callable[..., pmemcache.Pool], stopped_inside_lock: Callable[..., Any]
+) -> None:
+    pool = make_pool(None, "8MiB", shards=1)
+    pool.put("k", b"1")
+    with stopped_inside_lock(pool), pool.without_waiting:
+        assert pool.get("k") == b"1"
+        for call in (
+            lambda: pool.put("k", b"2"),
+            lambda: pool.put_versioned("k", b"2"),
+            lambda: pool.delete("k"),
+            lambda: pool.touch("k", 5),
+            lambda: pool.incr("k"),
+            lambda: pool.lease_take("k", 1),
+            pool.clear,
+            pool.check,
+        ):
+            with pytest.raises(WouldWaitError):
+                call()
+    assert pool.put("k", b"3")
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_cache_info_counts_entries_per_tier(cache: pmemcache.TieredCache) -> Non
     function(2)
     info = function.cache_info()
     assert info == (2, 2, None, 2)
-    assert info.tiers == {"hot": 1, "warm": 2}
+    assert info.tiers == {"hot": 2, "warm": 2}
 
 
 def test_maxsize_keeps_the_most_recently_used(cache: pmemcache.TieredCache) -> None:

@@ -333,7 +333,7 @@ def test_loaders_by_prefix(make_cache: Make) -> None:
     assert cache.get("city:rome") == "CITY:ROME"
     assert cache["city:big:rome"] == "City:Big:Rome"
     assert cache.get("other") is None
-    assert cache.tier_of("city:rome") == "warm"
+    assert cache.pool.get("city:rome") == b"CITY:ROME"
 
 
 def test_loader_of_all_keys(make_cache: Make) -> None:

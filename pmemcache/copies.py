@@ -1,0 +1,239 @@
+"""The copies that this process keeps, and under what each is good.
+
+A copy is good while the version of its key, a word of shared memory, is what it was when the copy
+was made. Several keys share a word; so when it has changed, the generation is asked for: the
+same generation is the same value, and the copy is good under the new version. What is copied was
+wanted before: a key that was asked for and then set, or one that the pool has answered
+`promotion_count` times.
+
+Locking: none of its own; see `hot`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from pmemcache.candidates import Candidates
+from pmemcache.faults import FAILURES
+from pmemcache.hot import ENTRY_OVERHEAD_BYTES, HotCache, HotEntry
+from pmemcache.immutability import is_immutable
+from pmemcache.keys import tag_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pmemcache.policy import UsagePolicy
+    from pmemcache.types import Key
+    from pmemcache.warm import Reading, WarmTier, Watch
+
+__all__ = ["BUMP_AT", "BUMP_MASK", "Copies"]
+
+BUMP_AT: Final = 1
+BUMP_MASK: Final = 31
+"""The pool's entry is bumped with the first hot hit, and with one of 32 from then on."""
+
+_CLOCK_GRAIN_SECONDS: Final = 0.01
+"""A hot copy expires this much early, for the engine's clock ticks coarsely."""
+_WINDOW_MIN: Final = 4096
+_WINDOW_ENTRIES: Final = 4
+"""The keys that are remembered as wanted, for each that has a copy."""
+_TYPICAL_BYTES: Final = 512
+"""Of key and value, to guess how many copies there will be."""
+_ODD: Final = 1
+
+
+class Copies:
+    """The hot tier of one cache in this process.
+
+    Args:
+        warm: Of what the copies are.
+        policy: How many, and of what.
+        share: Hand out every value as one object, also one that could be changed.
+        clock: Counts seconds, for deadlines.
+    """
+
+    def __init__(
+        self,
+        warm: WarmTier,
+        policy: UsagePolicy,
+        *,
+        share: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        capacity = policy.hot_capacity(warm.pool.options.size_bytes)
+        self.cache = HotCache(capacity, on_evict=self._evicted)
+        self.entries = self.cache.entries
+        """By key, always the same dict; to be read only. Some may be outdated."""
+        # next() of a count is atomic: threads lose nothing.
+        self.hits = itertools.count()
+        self.made = 0
+        self.evictions = 0
+        self.revalidations = 0
+        self._warm = warm
+        self._versions = warm.pool.versions
+        self._share = share
+        self._clock = clock
+        self._promotion_count = policy.promotion_count
+        self._value_max_bytes = policy.value_max_bytes or capacity
+        typical = ENTRY_OVERHEAD_BYTES + _TYPICAL_BYTES
+        self._candidates = Candidates(max(_WINDOW_MIN, _WINDOW_ENTRIES * capacity // typical))
+
+    # Using copies
+
+    def good(self, key: Key) -> HotEntry | None:
+        """Return the copy of *key* if it is good."""
+        entry = self.entries.get(key)
+        return entry if entry is not None and self.is_good(entry) else None
+
+    def is_good(self, entry: HotEntry) -> bool:
+        """Whether nothing happened to *entry* since it was copied."""
+        try:
+            return (
+                self._versions[entry.version_index] == entry.version
+                and (entry.deadline is None or entry.deadline > self._clock())
+                and self._hold(entry.dependencies)
+            )
+        except ValueError:  # the pool was closed
+            return False
+
+    def _hold(self, watches: tuple[Watch, ...]) -> bool:
+        versions = self._versions
+        return all(versions[index] == version for index, version in watches)
+
+    def use(self, entry: HotEntry) -> None:
+        """Count a hit of *entry*."""
+        next(self.hits)
+        entry.hits += 1
+        if entry.hits & BUMP_MASK == BUMP_AT:
+            self.bump(entry)
+
+    def bump(self, entry: HotEntry) -> None:
+        """Keep the pool's entry and its tags warm: the pool sees nothing of hot hits."""
+        try:
+            self._warm.pool.bump(entry.key)
+            if entry.envelope is not None:
+                for tag, _generation in entry.envelope.tags:
+                    self._warm.pool.bump(tag_key(tag))
+        except FAILURES as error:
+            self._warm.faults.read("bumping", error)
+
+    def revalidate(
+        self, entry: HotEntry, generation: int, version: int, ttl_ms: float | None
+    ) -> bool:
+        """Whether *entry*, whose value the pool still has, is good under *version*.
+
+        Args:
+            generation: Of the value, as the pool has it now.
+            ttl_ms: How long the pool keeps it.
+        """
+        dependencies: tuple[Watch, ...] | None = ()
+        if entry.envelope is not None:
+            dependencies = self._warm.watch_tags(entry.envelope.tags)
+            if ttl_ms is not None:
+                ttl_ms -= entry.envelope.grace_ms
+        if dependencies is None or (ttl_ms is not None and ttl_ms <= 0):
+            return False
+        if not _is_any_odd(version, dependencies):
+            deadline = self._deadline(ttl_ms)
+            self.cache.revalidate(entry, generation, version, deadline, dependencies)
+        self.revalidations += 1
+        return True
+
+    # Making copies
+
+    def asked(self, key: Key) -> None:
+        """Note that *key* was wanted and was nowhere: what is set now deserves a copy."""
+        if self._value_max_bytes:
+            self._candidates.asked(key)
+
+    def wants(self, key: Key, size_bytes: int) -> bool:
+        """Whether *key*, a payload of this size that the pool has answered now, deserves a copy."""
+        if size_bytes > self._value_max_bytes:
+            return False
+        return (
+            key in self.entries  # it had one, which is outdated
+            or self._candidates.used(key) >= self._promotion_count
+            or self.cache.is_ghost(key)
+        )
+
+    def keep(self, key: Key, value: Any, reading: Reading) -> None:
+        """Make a copy of *value*, which was read now, unless it is outdated already."""
+        if _is_any_odd(reading.watch[1], reading.dependencies):
+            return  # somebody is changing it just now
+        if self._share or is_immutable(value):
+            self._place(key, value, -1, sys.getsizeof(value), reading)
+        else:
+            self._place(key, reading.payload, reading.tag, 0, reading)
+
+    def keep_written(self, key: Key, value: Any, reading: Reading | None) -> None:
+        """Make a copy of *value*, which was stored now; None: it was not.
+
+        Of what nobody has asked for there is none, and the one of before goes.
+        """
+        if (
+            reading is None
+            or (key not in self.entries and key not in self._candidates)
+            or len(reading.payload) > self._value_max_bytes
+        ):
+            self.cache.drop(key)
+            return
+        if reading.envelope is not None:
+            dependencies = self._warm.watch_tags(reading.envelope.tags)
+            if dependencies is None:
+                return
+            reading = reading._replace(dependencies=dependencies)
+        codec = self._warm.codec
+        if _is_any_odd(reading.watch[1], reading.dependencies):
+            self.cache.drop(key)
+        elif codec.is_faithful(reading.tag) and is_immutable(value):
+            self._place(key, value, -1, sys.getsizeof(value), reading)
+        else:
+            _envelope, payload = codec.unwrap(key, reading.payload, reading.tag)
+            self._place(key, payload, reading.tag, 0, reading)
+
+    def forget(self, key: Key) -> None:
+        """Drop the copy of *key*, which is outdated; should it be set again, it deserves one."""
+        if self.cache.drop(key) is not None:
+            self._candidates.asked(key)
+
+    def _place(self, key: Key, kept: Any, tag: int, value_bytes: int, reading: Reading) -> None:
+        """Put a copy in its place: the value itself, or with a *tag* its payload."""
+        size = max(len(reading.payload), value_bytes) + sys.getsizeof(key) + ENTRY_OVERHEAD_BYTES
+        index, version = reading.watch
+        deadline = self._deadline(reading.fresh_ms)
+        old = self.entries.get(key)
+        if (
+            old is not None
+            and old.tag == tag
+            and old.envelope is reading.envelope is None
+            and self.cache.rewrite(old, kept, size, version, reading.generation, deadline)
+        ):
+            self.made += 1
+            return
+        entry = HotEntry(
+            key,
+            kept,
+            size,
+            tag,
+            index,
+            version,
+            reading.generation,
+            reading.dependencies,
+            deadline,
+            reading.envelope,
+        )
+        self.made += self.cache.admit(entry)
+
+    def _deadline(self, fresh_ms: float | None) -> float | None:
+        return None if fresh_ms is None else self._clock() + fresh_ms / 1000 - _CLOCK_GRAIN_SECONDS
+
+    def _evicted(self, _entry: HotEntry) -> None:
+        self.evictions += 1
+
+
+def _is_any_odd(version: int, watches: tuple[Watch, ...]) -> bool:
+    """Whether a key or one of its tags is being changed."""
+    return bool(version & _ODD) or any(each & _ODD for _index, each in watches)
