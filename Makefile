@@ -30,7 +30,7 @@ PACKAGE_SOURCES := pyproject.toml README.md $(shell find native pmemcache integr
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help format demo test bench bench-tools bench-python bench-speed bench-stampede bench-replay bench-space bench-restart bench-plots serve lint clean venv install sample dev redis headers browser \
-	lint-c lint-python types ctest ctest-plain ctest-asan ctest-tsan ctest-faults memcheck fuzz fuzz-short soak model test-core \
+	faults lint-c lint-python types ctest ctest-plain ctest-asan ctest-tsan ctest-faults memcheck fuzz fuzz-short soak model test-core \
 	test-django test-django6 test-sample test-compare test-packaging run-demo run-serve
 
 help: ## this list
@@ -221,7 +221,16 @@ soak: $(STAMPS)/dev ## the kill storm and recorded histories at length: SOAK_KIL
 
 PYTEST = $(BIN)/pytest --junitxml=$(REPORTS)/$@.xml
 
-test-core: ## the package: pool, binding, serializers, processes
+faults: $(STAMPS)/faults ## the package with planted bugs to choose from, for tests/tiers: build/faults
+
+$(STAMPS)/faults: $(PACKAGE_SOURCES) | $(STAMPS)/venv
+	@rm -rf build/faults build/faults-wheel
+	$(BIN)/python -m pip wheel $(PIP_QUIET) --no-deps --wheel-dir build/faults-wheel \
+		-Ccmake.define.PMC_FAULTS=ON .
+	$(BIN)/python -m pip install $(PIP_QUIET) --no-deps --target build/faults build/faults-wheel/*.whl
+	@touch $@
+
+test-core: faults ## the package: pool, binding, serializers, processes
 	$(PYTEST) tests --ignore=tests/django --ignore=tests/sample_project \
 		--ignore=tests/compare --ignore=tests/packaging --ignore=tests/model
 

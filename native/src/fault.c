@@ -16,8 +16,10 @@ static struct {
     _Atomic int ready;
     _Atomic long steps;
     _Atomic long reads;
+    _Atomic long writes;
     long die_at;
     long read_delay_us;
+    long write_delay_us;
     char *told; /* see pmc_fault_tell() */
     char step_name[PMC_FAULT_NAME_BYTES];
     char mutant[PMC_FAULT_NAME_BYTES];
@@ -46,6 +48,7 @@ read_environment(void)
         return;
     faults.die_at = environment_long("PMC_FAULT_STEP");
     faults.read_delay_us = environment_long("PMC_FAULT_READ_DELAY_US");
+    faults.write_delay_us = environment_long("PMC_FAULT_WRITE_DELAY_US");
     copy_name(faults.step_name, sizeof faults.step_name, getenv("PMC_FAULT_STEP_NAME"));
     copy_name(faults.mutant, sizeof faults.mutant, getenv("PMC_FAULT_MUTANT"));
     atomic_store(&faults.ready, 1);
@@ -85,15 +88,29 @@ fault_step(const char *name)
     kill(getpid(), SIGKILL);
 }
 
+/* Sleep twice of fourteen times: at both ends of one change. */
+static void
+delay(long delay_us, _Atomic long *count)
+{
+    if (delay_us > 0 && atomic_fetch_add(count, 1) / 2 % 7 == 0) {
+        struct timespec pause = {0, delay_us * 1000};
+
+        nanosleep(&pause, NULL);
+    }
+}
+
 void
 fault_read_delay(void)
 {
     read_environment();
-    if (faults.read_delay_us > 0 && atomic_fetch_add(&faults.reads, 1) % 8 == 0) {
-        struct timespec pause = {0, faults.read_delay_us * 1000};
+    delay(faults.read_delay_us, &faults.reads);
+}
 
-        nanosleep(&pause, NULL);
-    }
+void
+fault_write_delay(void)
+{
+    read_environment();
+    delay(faults.write_delay_us, &faults.writes);
 }
 
 bool

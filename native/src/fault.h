@@ -7,7 +7,9 @@
  *   PMC_FAULT_STEP=n            SIGKILL at the n-th step passed (1 is the first)
  *   PMC_FAULT_STEP_NAME=name    ... counting only steps of this name
  *   PMC_FAULT_READ_DELAY_US=n   readers sleep n us where a writer may overtake
- *                               them, one time in eight
+ *                               them, one time in seven
+ *   PMC_FAULT_WRITE_DELAY_US=n  writers sleep n us where a reader may see half of
+ *                               what they do, one time in seven
  *   PMC_FAULT_MUTANT=name       the planted bug of this name is live; all names:
  *                               grep -rn MUTANT
  */
@@ -30,14 +32,17 @@ __attribute__((visibility("default"))) long pmc_fault_steps(void);
 __attribute__((visibility("default"))) void
 pmc_fault_tell(char name_out[PMC_FAULT_NAME_BYTES]);
 void fault_read_delay(void);
+void fault_write_delay(void);
 bool fault_mutant(const char *name);
 
 #define STEP(name) fault_step(name)
 #define READ_DELAY() fault_read_delay()
+#define WRITE_DELAY() fault_write_delay()
 #define MUTANT(name) fault_mutant(name)
 #else
 #define STEP(name) ((void)0)
 #define READ_DELAY() ((void)0)
+#define WRITE_DELAY() ((void)0)
 #define MUTANT(name) false
 #endif
 

@@ -292,7 +292,9 @@ change_begin(struct shard *shard, uint64_t hash, struct bucket *primary)
 {
     _Atomic uint64_t *version = index_version(shard, hash);
 
-    store_relaxed(version, load_relaxed(version) | 1);
+    if (!MUTANT("skip-first-bump"))
+        store_relaxed(version, load_relaxed(version) | 1);
+    WRITE_DELAY();
     index_write_begin(primary);
 }
 
@@ -302,6 +304,9 @@ change_end(struct shard *shard, uint64_t hash, struct bucket *primary)
     _Atomic uint64_t *version = index_version(shard, hash);
 
     index_write_end(primary);
+    WRITE_DELAY();
+    if (MUTANT("skip-second-bump"))
+        return;
     if (MUTANT("same-version"))
         store_relaxed(version, load_relaxed(version) - 2);
     store_release(version, (load_relaxed(version) | 1) + 1);
@@ -312,7 +317,8 @@ index_absent_locked(struct shard *shard, uint64_t hash)
 {
     _Atomic uint64_t *version = index_version(shard, hash);
 
-    store_release(version, (load_relaxed(version) | 1) + 1);
+    if (!MUTANT("absent-keeps-version"))
+        store_release(version, (load_relaxed(version) | 1) + 1);
 }
 
 void

@@ -546,6 +546,8 @@ shard_recover_locked(struct shard *shard)
         shard_clear_locked(shard); /* a cache may forget; it may not lie */
     scratch_free(&scratch);
     make_buckets_even(shard);
+    for (uint32_t i = 0; i < SHARD_VERSIONS && MUTANT("recovery-keeps-version"); i++)
+        store_relaxed(&shard->versions[i], load_relaxed(&shard->versions[i]) - 2);
     index_change_all_end(shard);
     bump_locked(&header->epoch, 1);
     bump_locked(&header->recoveries, 1);
