@@ -25,9 +25,10 @@ from pmemcache.keys import tag_key
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pmemcache.envelope import Envelope
     from pmemcache.policy import UsagePolicy
-    from pmemcache.types import Key
-    from pmemcache.warm import Reading, WarmTier, Watch
+    from pmemcache.types import Key, Written
+    from pmemcache.warm import Reading, Stored, WarmTier, Watch
 
 __all__ = ["BUMP_AT", "BUMP_MASK", "Copies"]
 
@@ -163,53 +164,81 @@ class Copies:
         """Make a copy of *value*, which was read now, unless it is outdated already."""
         if _is_any_odd(reading.watch[1], reading.dependencies):
             return  # somebody is changing it just now
-        if self._share or is_immutable(value):
-            self._place(key, value, -1, sys.getsizeof(value), reading)
-        else:
-            self._place(key, reading.payload, reading.tag, 0, reading)
+        is_shared = self._share or is_immutable(value)
+        self._place(
+            key,
+            value if is_shared else reading.payload,
+            -1 if is_shared else reading.tag,
+            max(len(reading.payload), sys.getsizeof(value) if is_shared else 0),
+            (*reading.watch, reading.generation),
+            reading.fresh_ms,
+            reading.dependencies,
+            reading.envelope,
+        )
 
-    def keep_written(self, key: Key, value: Any, reading: Reading | None) -> None:
+    def keep_written(
+        self,
+        key: Key,
+        value: Any,
+        stored: Stored | None,
+        ttl_seconds: float | None,
+        envelope: Envelope | None = None,
+    ) -> None:
         """Make a copy of *value*, which was stored now; None: it was not.
 
         Of what nobody has asked for there is none, and the one of before goes.
         """
-        if (
-            reading is None
-            or (key not in self.entries and key not in self._candidates)
-            or len(reading.payload) > self._value_max_bytes
-        ):
+        if key not in self.entries and key not in self._candidates:
+            return
+        if stored is None or len(stored[0]) > self._value_max_bytes:
             self.cache.drop(key)
             return
-        if reading.envelope is not None:
-            dependencies = self._warm.watch_tags(reading.envelope.tags)
-            if dependencies is None:
-                return
-            reading = reading._replace(dependencies=dependencies)
-        codec = self._warm.codec
-        if _is_any_odd(reading.watch[1], reading.dependencies):
+        payload, tag, written = stored
+        dependencies = () if envelope is None else self._warm.watch_tags(envelope.tags)
+        if dependencies is None or _is_any_odd(written[1], dependencies):
             self.cache.drop(key)
-        elif codec.is_faithful(reading.tag) and is_immutable(value):
-            self._place(key, value, -1, sys.getsizeof(value), reading)
-        else:
-            _envelope, payload = codec.unwrap(key, reading.payload, reading.tag)
-            self._place(key, payload, reading.tag, 0, reading)
+            return
+        codec = self._warm.codec
+        is_shared = codec.is_faithful(tag) and is_immutable(value)
+        if not is_shared:
+            _envelope, payload = codec.unwrap(key, payload, tag)
+        self._place(
+            key,
+            value if is_shared else payload,
+            -1 if is_shared else tag,
+            max(len(payload), sys.getsizeof(value) if is_shared else 0),
+            written,
+            None if ttl_seconds is None else ttl_seconds * 1000,
+            dependencies,
+            envelope,
+        )
 
     def forget(self, key: Key) -> None:
         """Drop the copy of *key*, which is outdated; should it be set again, it deserves one."""
         if self.cache.drop(key) is not None:
             self._candidates.asked(key)
 
-    def _place(self, key: Key, kept: Any, tag: int, value_bytes: int, reading: Reading) -> None:
+    def _place(  # noqa: PLR0913, PLR0917 - what a copy is made of
+        self,
+        key: Key,
+        kept: Any,
+        tag: int,
+        kept_bytes: int,
+        written: Written,
+        fresh_ms: float | None,
+        dependencies: tuple[Watch, ...],
+        envelope: Envelope | None,
+    ) -> None:
         """Put a copy in its place: the value itself, or with a *tag* its payload."""
-        size = max(len(reading.payload), value_bytes) + sys.getsizeof(key) + ENTRY_OVERHEAD_BYTES
-        index, version = reading.watch
-        deadline = self._deadline(reading.fresh_ms)
+        size = kept_bytes + sys.getsizeof(key) + ENTRY_OVERHEAD_BYTES
+        index, version, generation = written
+        deadline = self._deadline(fresh_ms)
         old = self.entries.get(key)
         if (
             old is not None
             and old.tag == tag
-            and old.envelope is reading.envelope is None
-            and self.cache.rewrite(old, kept, size, version, reading.generation, deadline)
+            and old.envelope is envelope is None
+            and self.cache.rewrite(old, kept, size, version, generation, deadline)
         ):
             self.made += 1
             return
@@ -220,10 +249,10 @@ class Copies:
             tag,
             index,
             version,
-            reading.generation,
-            reading.dependencies,
+            generation,
+            dependencies,
             deadline,
-            reading.envelope,
+            envelope,
         )
         self.made += self.cache.admit(entry)
 

@@ -51,7 +51,7 @@ def pool_key(key: object) -> bytes | str:
     Raises:
         KeyEncodingError: *key* has no canonical form.
     """
-    if isinstance(key, bytes | str):
+    if type(key) is str or isinstance(key, (str, bytes)):
         return key
     return _OBJECT_PREFIX + digest(canonical(key), b"key")
 

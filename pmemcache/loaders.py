@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pmemcache.envelope import TagPair
     from pmemcache.pool import Pool
     from pmemcache.types import Key
-    from pmemcache.warm import Reading, WarmTier, Watch
+    from pmemcache.warm import Stored, WarmTier, Watch
 
 __all__ = [
     "LoadCounts",
@@ -178,7 +178,8 @@ class Loading:
     Args:
         warm: Where leases are and values go.
         look: Returns what the cache has of a key, fresh or stale.
-        stored: Told of each key and value that was stored, with what a copy is made from.
+        keep_copy: Called with each key and value that was loaded and what of it was stored, its
+            time to live and its envelope: it may keep a copy.
         keep_here: Where values stay in this process: keeps one for so many seconds, in place of the
             pool.
         clock: Counts seconds.
@@ -189,7 +190,7 @@ class Loading:
         self,
         warm: WarmTier,
         look: Callable[[Key], Shelved | None],
-        stored: Callable[[Key, Any, Reading | None], object],
+        keep_copy: Callable[[Key, Any, Stored | None, float | None, Envelope | None], object],
         *,
         keep_here: Callable[[Key, Any, float | None], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -198,7 +199,7 @@ class Loading:
         self.counts = LoadCounts()
         self._warm = warm
         self._look = look
-        self._stored = stored
+        self._keep_copy = keep_copy
         self._keep_here = keep_here
         self._clock = clock
         self._chance = chance
@@ -473,9 +474,9 @@ class Loading:
         envelope = None
         if tags or plan.grace_seconds or plan.policy.early_beta:
             envelope = Envelope(tags, round(plan.grace_seconds * 1000), outcome.seconds * 1000)
-        reading = self._warm.store(key, outcome.value, ttl, envelope=envelope, version=version)
-        self._stored(key, outcome.value, reading)
-        return reading is not None
+        stored = self._warm.store(key, outcome.value, ttl, envelope=envelope, version=version)
+        self._keep_copy(key, outcome.value, stored, ttl, envelope)
+        return stored is not None
 
     def _remember_error(
         self, key: Key, plan: LoadPlan, error: Exception, tags: tuple[TagPair, ...], version: int

@@ -305,12 +305,12 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         if self._is_hot_only:
             return self._set_hot(name, value, ttl_seconds)
         try:
-            reading = self._warm.store(name, value, ttl_seconds, envelope=envelope)
+            stored = self._warm.store(name, value, ttl_seconds, envelope=envelope)
         except BaseException:
             self._copies.forget(name)
             raise
-        self._copies.keep_written(name, value, reading)
-        return reading is not None
+        self._copies.keep_written(name, value, stored, ttl_seconds, envelope)
+        return stored is not None
 
     def _set_hot(self, key: Key, value: Any, ttl_seconds: float | None) -> bool:
         """Keep *value* in this process only; every process's copy of before is outdated."""
@@ -395,9 +395,9 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
     def _envelope(
         self, tags: Iterable[str], namespace: str | None, grace_seconds: float
     ) -> Envelope | None:
-        digests = _digests(tags, namespace)
-        if not digests and not grace_seconds:
+        if not tags and namespace is None and not grace_seconds:
             return None
+        digests = _digests(tags, namespace)
         return Envelope(self._warm.generations(digests), round(grace_seconds * 1000))
 
     # Many keys

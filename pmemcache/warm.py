@@ -15,6 +15,7 @@ from pmemcache.errors import NotAnIntegerError
 from pmemcache.faults import FAILURES
 from pmemcache.keys import digest, tag_key
 from pmemcache.serializers import TAG_INT, DecodeError
+from pmemcache.types import Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
     from pmemcache.pool import Pool
     from pmemcache.types import Key, OnlyIf, Versioned
 
-__all__ = ["Reading", "WarmTier", "Watch", "namespace_digest", "tag_digest"]
+__all__ = ["Reading", "Stored", "WarmTier", "Watch", "namespace_digest", "tag_digest"]
 
 Watch = tuple[int, int]
 """A version's index and value."""
+
+Stored = tuple[bytes, int, Written]
+"""The payload and tag that were stored, in their envelope, and what a copy is good under."""
 
 _ODD: Final = 1
 _NOTHING: Final[Versioned] = (None, 0, 0, _ODD, None, 0)
@@ -48,7 +52,7 @@ def namespace_digest(namespace: str) -> bytes:
 
 
 class Reading(NamedTuple):
-    """A live entry, as it was read or has just been written."""
+    """A live entry, as it was read."""
 
     payload: bytes
     """What `Codec.decode` reads the value from, with `tag`."""
@@ -145,8 +149,8 @@ class WarmTier:
         *,
         envelope: Envelope | None = None,
         version: int | None = None,
-    ) -> Reading | None:
-        """Store *value*; return what a copy of it is made from, or None when it was not stored.
+    ) -> Stored | None:
+        """Store *value*; return what was stored, or None when nothing was.
 
         Args:
             ttl_seconds: How long it is fresh; it is kept for the envelope's grace besides.
@@ -167,9 +171,7 @@ class WarmTier:
         if written is None:
             self.faults.writes += version is None
             return None
-        index, now, generation = written
-        fresh_ms = None if ttl_seconds is None else ttl_seconds * 1000
-        return Reading(payload, tag, (index, now), (), fresh_ms, envelope, generation)
+        return payload, tag, written
 
     def put(
         self,

@@ -3,8 +3,8 @@
     python history.py FOLDER [--seconds 1.5] [--kill] [--plant NAME]
 
 Some processes of two threads each set, delete, drop a tag, clear, evict and mostly read a few keys.
-One more thread of each reads from the pool alone, so that what is there is seen at once. With --kill
-other processes write until they are killed, again and again. Prints one line of JSON.
+One more thread of each reads from the pool alone, so that what is there is seen at once. With
+--kill other processes write until they are killed, again and again. Prints one line of JSON.
 --plant makes a bug of the hot tier live, by its name below; bugs of the engine are planted by
 `PMC_FAULT_MUTANT` where pmemcache was built with faults.
 """

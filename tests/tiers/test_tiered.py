@@ -97,7 +97,7 @@ def test_copy_is_not_made_while_a_writer_is_at_work(cache: pmemcache.TieredCache
     reading = pmemcache.tiered.Reading(b"old", 1, (0, 7), (), None, None, 1)
     cache._copies.keep("key", "old", reading)
     cache._copies.asked("key")
-    cache._copies.keep_written("key", "old", reading)
+    cache._copies.keep_written("key", "old", (b"old", 1, (0, 7, 1)), None)
     assert cache.stats().hot_entries == 0
 
 
