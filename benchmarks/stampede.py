@@ -4,15 +4,17 @@ python benchmarks/stampede.py [--seconds 5] [--processes 8] [--threads 4]
 
 Each thread of each process asks for one key, pauses 10 ms and asks again. The key lives one second
 and takes 200 ms to load. The loader sleeps, so cores do not decide. Besides, a cold key is asked
-for by all at once, and a leader is killed while others wait. Figures go to build/bench and
-benchmarks/results, the plot to docs/images/stampede.svg.
+for by all at once, a leader is killed while others wait, and values are invalidated while they are
+loaded. Figures go to build/bench and benchmarks/results, the plot to docs/images/stampede.svg.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import mmap
 import os
+import random
 import signal
 import tempfile
 import threading
@@ -161,6 +163,55 @@ def measure_takeover(rounds: int = 9) -> float:
     return percentile(took, 0.5)
 
 
+def read_stale(ask: Ask, folder: Path, report: Path, database: memoryview, until: float) -> None:
+    """Read and load, slowly, a number that others count up; write down how often it was too old.
+
+    It is too old when it is less than what was committed, and invalidated, before the read began.
+    """
+    choose = random.Random(report.name)
+    reads = stale = 0
+
+    def load(_key: str) -> str:
+        number = database[0]
+        time.sleep(choose.choice((0, 0, 0.0005, 0.002)))
+        return str(number)
+
+    with open_cache(folder) as cache:
+        while time.monotonic() < until:
+            committed = database[1]
+            stale += int(ask(cache, load)) < committed
+            reads += 1
+    report.write_text(json.dumps([reads, stale]))
+
+
+def measure_refills(ask: Ask, processes: int, seconds: float = 3.0) -> dict[str, int]:
+    """Count up a number and invalidate it, again and again, while others load it."""
+    shared = mmap.mmap(-1, 16)
+    database = memoryview(shared).cast("q")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name, open_cache(Path(name)) as cache:
+        folder, until = Path(name), time.monotonic() + seconds
+        reports = [folder / f"{number}.json" for number in range(processes)]
+        children = []
+        for report in reports:
+            children.append(os.fork())
+            if children[-1] == 0:
+                read_stale(ask, folder, report, database, until)
+                os._exit(0)
+        while time.monotonic() < until:
+            database[0] += 1
+            cache.delete("key")
+            database[1] = database[0]
+            time.sleep(0.0007)
+        for child in children:
+            os.waitpid(child, 0)
+        counts = [json.loads(report.read_text()) for report in reports]
+    return {
+        "invalidations": database[1],
+        "reads": sum(reads for reads, _stale in counts),
+        "stale": sum(stale for _reads, stale in counts),
+    }
+
+
 def draw(found: dict[str, dict[str, Any]], seconds: float, path: Path) -> None:
     """Draw requests and loads per tenth of a second, one row for each way."""
     try:
@@ -210,6 +261,8 @@ def main() -> None:
     }
     figures["cold key"] = measure_cold_key(options.processes, options.threads)
     figures["killed leader"] = {"takeover_median_ms": measure_takeover()}
+    for way in ("plain cache", "lease"):
+        figures[f"re-fills, {way}"] = measure_refills(WAYS[way], 4)
     for way, each in figures.items():
         print(f"{way:16}", "  ".join(f"{name} {value:.5g}" for name, value in each.items()))
     print(f"The figures are {record('stampede', host, figures)}")

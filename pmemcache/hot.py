@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ENTRY_OVERHEAD_BYTES", "HotCache", "HotEntry"]
 
-ENTRY_OVERHEAD_BYTES: Final = 480
+ENTRY_OVERHEAD_BYTES: Final = 512
 """What an entry takes besides its key and value: the object and its numbers, its places in a dict
 and a queue, and a ghost."""
 

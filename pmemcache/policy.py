@@ -52,11 +52,12 @@ class UsagePolicy:
     warm_bytes: int | str | None = None
     """Most bytes of the pool; None: an eighth of its file system, from 16 MiB to 1 GiB."""
     placement: str = "heat"
-    """What goes into the hot tier. `heat`: what was read `promotion_count` times. `size:1KiB`: the
+    """What goes into the hot tier. `heat`: what is asked for again and again. `size:1KiB`: the
     same, but nothing larger. `ratio:1:8`: as `heat`, with one byte of hot for eight of warm.
     `warm-only`: nothing. `hot-only`: everything, and the pool holds no values."""
     promotion_count: int = 2
-    """The number of the warm hit that makes a hot copy."""
+    """The number of the warm hit that makes a hot copy. What was asked for in vain, and then set or
+    loaded by the same process, is hot at once."""
     eviction: Eviction = "s3fifo"
     """The pool's eviction."""
     memory: Memory = "default"

@@ -33,7 +33,10 @@ VALUES: list[Any] = [b"raw", "text", 7, None, True, 1.5, [1, "two"], {"k": [None
 
 
 @pytest.mark.parametrize("serializer", ["pickle", "json", "msgpack", Reversed()])
-@pytest.mark.parametrize("compression", [None, pmemcache.Compression(threshold_bytes=100)])
+@pytest.mark.parametrize(
+    "compression",
+    [None, *(pmemcache.Compression(each, threshold_bytes=100) for each in ("zlib", "zstd", "lz4"))],
+)
 @pytest.mark.parametrize("signer", [None, pmemcache.Signer(SECRET)])
 @pytest.mark.parametrize("envelope", [None, Envelope(((b"t" * 16, b"g" * 8),), 5, 1.5)])
 def test_value_comes_back(serializer: Any, compression: Any, signer: Any, envelope: Any) -> None:

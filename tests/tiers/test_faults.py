@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +13,7 @@ import pmemcache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 Make = Any
 
@@ -133,6 +136,20 @@ def test_closed_cache_misses(make_cache: Make, heat: Callable[..., None]) -> Non
     cache.close()
 
 
+def test_pool_whose_file_was_cut_misses(make_cache: Make, tmp_path: Path, caplog: Any) -> None:
+    cache = make_cache(tmp_path / "site.pool", policy="hot=1MiB,warm=1MiB")
+    cache.set_many(dict.fromkeys(range(100), b"x" * 5000))
+    os.truncate(tmp_path / "site.pool", 0)
+    with caplog.at_level(logging.WARNING, "pmemcache"):
+        assert [cache.get(number) for number in range(100)] == [None] * 100
+        assert not cache.set(1, "new")
+        assert cache.get_or_load(1, lambda _key: "loaded") == "loaded"
+        with pytest.raises(pmemcache.PmemCacheError):
+            cache.delete(1)
+    assert cache.stats().dropped_writes > 0
+    assert 0 < len(caplog.records) < 10
+
+
 def test_value_that_can_never_fit_removes_the_old_one(make_cache: Make) -> None:
     cache = make_cache(policy="hot=1MiB,warm=1MiB")
     cache.set("key", "old")
@@ -147,5 +164,5 @@ def test_wrong_arguments_raise(cache: pmemcache.TieredCache) -> None:
         lambda: cache.set("k" * 70_000, 1),
         lambda: cache.get([]),
     ):
-        with pytest.raises((TypeError, ValueError, AttributeError, Exception)):
+        with pytest.raises((TypeError, ValueError, AttributeError, pickle.PicklingError)):
             call()

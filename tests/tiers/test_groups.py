@@ -96,3 +96,23 @@ def test_internal_keys_are_not_shown(cache: pmemcache.TieredCache) -> None:
 def test_a_str_is_not_taken_for_tags(cache: pmemcache.TieredCache) -> None:
     with pytest.raises(TypeError, match="'city'"):
         cache.set("a", 1, tags="city")
+
+
+@pytest.mark.parametrize("way", ["drop_tag", "clear"])
+def test_dropping_many_costs_one_delete(
+    cache: pmemcache.TieredCache, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    for number in range(1000):
+        cache.set(number, number, tags=("t",), namespace="t")
+    calls: list[str] = []
+    for name in ("get_versioned", "put", "put_versioned", "delete", "delete_many", "clear", "keys"):
+        plain = getattr(cache.pool, name)
+
+        def counted(*args: Any, name: str = name, plain: Any = plain, **options: Any) -> Any:
+            calls.append(name)
+            return plain(*args, **options)
+
+        monkeypatch.setattr(cache.pool, name, counted)
+    getattr(cache, way)("t")
+    assert calls == ["delete"]
+    assert cache.get_many(range(1000)) == {}
