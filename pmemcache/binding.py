@@ -432,12 +432,22 @@ class Attachment:
             tag=info.tag,
         )
 
-    def put_if_version(
-        self, key: Key, value: BytesLike, version: int, ttl_seconds: float | None, tag: int
+    def put_if_version(  # noqa: PLR0913, PLR0917 - a put
+        self,
+        key: Key,
+        value: BytesLike,
+        version: int,
+        ttl_seconds: float | None,
+        tag: int,
+        lease: int = 0,
     ) -> Written | None:
-        """Store a value if nothing happened to the key since *version*; None: it was not stored."""
+        """Store a value if nothing happened to the key since *version*; None: it was not stored.
+
+        With the token of a *lease*, also if this very key was not changed since it was taken.
+        """
         options = ffi.new("struct pmc_put_options *")
         options.condition, options.generation = lib.PMC_IF_VERSION, version
+        options.lease = lease
         return _put_versioned(self.handle, key, value, ttl_seconds, tag, options)
 
     def lease_take(self, key: Key, duration_seconds: float) -> Lease:

@@ -3,7 +3,8 @@
 On a miss one thread of one process, the leader, gets a lease on the key in shared memory and loads;
 the others wait for the lease to end and look again, or are served the stale value. No lock is held
 meanwhile. What the leader loaded is stored only if nothing happened to the key since its lease
-began, so a `set`, `delete`, `clear` or dropped tag during the load is never undone.
+began: a change makes the lease void. So a `set`, `delete`, `clear` or dropped tag during the load is
+never undone.
 
 The protocol is written once, as a generator that asks for all that may take time (`_Load`,
 `_Wait`, `_Do`); one driver answers by calling and sleeping, the other by awaiting.
@@ -142,6 +143,15 @@ class _Outcome(NamedTuple):
         if self.error is not None:
             raise self.error
         return self.value
+
+
+class _Ready(NamedTuple):
+    """Under what a loaded value may be stored."""
+
+    tags: tuple[TagPair, ...]
+    version: int
+    token: int
+    """Of the lease; 0: there is none."""
 
 
 class _Load(NamedTuple):
@@ -373,7 +383,7 @@ class Loading:
             now = yield _Do(functools.partial(self._look, key))
             if now is not None and now.is_fresh and (before is None or now.watch != before.watch):
                 return _served(now)
-            outcome = yield from self._load_steps(key, plan, lease.token)
+            outcome = yield from self._load_steps(key, plan, lease)
             if isinstance(outcome.error, Exception) and now is not None and not now.is_error:
                 self.counts.stale += 1
                 return _served(now)
@@ -381,22 +391,22 @@ class Loading:
         finally:
             yield _Do(functools.partial(self._release, key, lease.token))
 
-    def _load_steps(self, key: Key, plan: LoadPlan, token: int = 0) -> _Steps:
+    def _load_steps(self, key: Key, plan: LoadPlan, lease: Lease = _NO_LEASE) -> _Steps:
         """Load, and store the value if nothing happened to the key meanwhile."""
-        tags, version = yield _Do(functools.partial(self._ready, key, plan))
+        ready = yield _Do(functools.partial(self._ready, key, plan, lease))
         self.counts.loads += 1
         outcome: _Outcome = yield _Load()
-        yield _Do(functools.partial(self._loaded, key, plan, outcome, tags, version, token))
+        yield _Do(functools.partial(self._loaded, key, plan, outcome, ready))
         return outcome
 
     def _refresh_steps(self, key: Key, plan: LoadPlan) -> _Steps:
         if self._keep_here is not None:
             return (yield from self._here_steps(key, plan))
-        tags, version = yield _Do(functools.partial(self._ready, key, plan))
+        ready = yield _Do(functools.partial(self._ready, key, plan, _NO_LEASE))
         self.counts.loads += 1
         outcome: _Outcome = yield _Load()
         if outcome.error is None:
-            yield _Do(functools.partial(self._replace, key, plan, outcome, tags, version))
+            yield _Do(functools.partial(self._replace, key, plan, outcome, ready))
         return outcome
 
     def _here_steps(self, key: Key, plan: LoadPlan) -> _Steps:
@@ -411,80 +421,66 @@ class Loading:
 
     # Storing
 
-    def _ready(self, key: Key, plan: LoadPlan) -> tuple[tuple[TagPair, ...], int]:
+    def _ready(self, key: Key, plan: LoadPlan, lease: Lease) -> _Ready:
         """Return under what a value that is loaded from now on may be stored."""
-        return self._warm.generations(plan.tags), self._warm.version_to_load(key)
+        tags = self._warm.generations(plan.tags)
+        if lease.granted:
+            return _Ready(tags, lease.version, lease.token)
+        return _Ready(tags, self._warm.version_to_load(key), 0)
 
-    def _loaded(  # noqa: PLR0913, PLR0917 - a load and under what it began
-        self,
-        key: Key,
-        plan: LoadPlan,
-        outcome: _Outcome,
-        tags: tuple[TagPair, ...],
-        version: int,
-        token: int,
-    ) -> None:
-        """Store what was loaded, or remember the error; tell the waiters of lease *token*."""
+    def _loaded(self, key: Key, plan: LoadPlan, outcome: _Outcome, ready: _Ready) -> None:
+        """Store what was loaded, or remember the error; tell the waiters of the lease."""
         if outcome.error is None:
-            kept = self._keep(key, plan, outcome, tags, version)
-            if token and not kept:
-                self._tell(key, token, _NOT_KEPT)
+            kept = self._keep(key, plan, outcome, ready)
+            if ready.token and not kept:
+                self._tell(key, ready.token, _NOT_KEPT)
         elif isinstance(outcome.error, Exception):
             self.counts.load_errors += 1
-            self._remember_error(key, plan, outcome.error, tags, version)
-            if token:
-                self._tell(key, token, outcome.error)
+            self._remember_error(key, plan, outcome.error, ready)
+            if ready.token:
+                self._tell(key, ready.token, outcome.error)
 
-    def _keep(
-        self,
-        key: Key,
-        plan: LoadPlan,
-        outcome: _Outcome,
-        tags: tuple[TagPair, ...],
-        version: int,
-    ) -> bool:
+    def _keep(self, key: Key, plan: LoadPlan, outcome: _Outcome, ready: _Ready) -> bool:
         """Store what was loaded; return False when its plan says that it is not to be kept."""
         ttl = plan.ttl_of(outcome.value, 0.0)
         if not plan.keeps(outcome.value) or (ttl is not None and ttl <= 0):
             return False
-        self.counts.voided += not self._store(key, plan, outcome, tags, version)
+        self.counts.voided += not self._store(key, plan, outcome, ready)
         return True
 
-    def _replace(
-        self,
-        key: Key,
-        plan: LoadPlan,
-        outcome: _Outcome,
-        tags: tuple[TagPair, ...],
-        version: int,
-    ) -> None:
-        if not plan.keeps(outcome.value) or not self._store(key, plan, outcome, tags, version):
+    def _replace(self, key: Key, plan: LoadPlan, outcome: _Outcome, ready: _Ready) -> None:
+        if not plan.keeps(outcome.value) or not self._store(key, plan, outcome, ready):
             # Another load, begun earlier, may have been stored: no value is right, that one is not.
             self._warm.delete(key)
 
-    def _store(
-        self,
-        key: Key,
-        plan: LoadPlan,
-        outcome: _Outcome,
-        tags: tuple[TagPair, ...],
-        version: int,
-    ) -> bool:
+    def _store(self, key: Key, plan: LoadPlan, outcome: _Outcome, ready: _Ready) -> bool:
         ttl = plan.ttl_of(outcome.value, self._chance())
         envelope = None
-        if tags or plan.grace_seconds or plan.policy.early_beta:
-            envelope = Envelope(tags, round(plan.grace_seconds * 1000), outcome.seconds * 1000)
-        stored = self._warm.store(key, outcome.value, ttl, envelope=envelope, version=version)
+        if ready.tags or plan.grace_seconds or plan.policy.early_beta:
+            grace_ms = round(plan.grace_seconds * 1000)
+            envelope = Envelope(ready.tags, grace_ms, outcome.seconds * 1000)
+        stored = self._warm.store(
+            key,
+            outcome.value,
+            ttl,
+            envelope=envelope,
+            version=ready.version,
+            lease=ready.token,
+        )
         self._keep_copy(key, outcome.value, stored, ttl, envelope)
         return stored is not None
 
-    def _remember_error(
-        self, key: Key, plan: LoadPlan, error: Exception, tags: tuple[TagPair, ...], version: int
-    ) -> None:
+    def _remember_error(self, key: Key, plan: LoadPlan, error: Exception, ready: _Ready) -> None:
         ttl = plan.policy.negative_ttl_seconds
         if ttl:
-            envelope = Envelope(tags, is_error=True)
-            self._warm.store(key, self._written(error), ttl, envelope=envelope, version=version)
+            self._warm.store(
+                key,
+                self._written(error),
+                ttl,
+                envelope=Envelope(ready.tags, is_error=True),
+                version=ready.version,
+                lease=ready.token,
+            )
 
     # Telling waiters how a load ended
 

@@ -280,7 +280,7 @@ class Pool:
         """
         return self._door.get_versioned(key, known)
 
-    def put_versioned(
+    def put_versioned(  # noqa: PLR0913 - as put
         self,
         key: Key,
         value: BytesLike,
@@ -288,6 +288,7 @@ class Pool:
         ttl_seconds: float | None = None,
         tag: int = 0,
         if_version: int | None = None,
+        lease: int = 0,
     ) -> Written | None:
         """As `put`; return (version_index, version, generation) that a copy of it is good under.
 
@@ -295,11 +296,13 @@ class Pool:
         it is odd, for no copy, when *ttl_seconds* is 0 or less.
 
         Args:
-            if_version: Store only if nothing happened to *key* since it had this version.
+            if_version: Store only if nothing happened to *key* since it had this version. Keys
+                share versions, so another key's change may prevent it;
+            lease: not if this is the token of a lease that was taken since, and still stands.
         """
         if if_version is None:
             return self._door.put_versioned(key, value, ttl_seconds, tag)
-        return self._attachment.put_if_version(key, value, if_version, ttl_seconds, tag)
+        return self._attachment.put_if_version(key, value, if_version, ttl_seconds, tag, lease)
 
     def put_if_version(
         self,

@@ -141,7 +141,7 @@ class WarmTier:
 
     # Writing
 
-    def store(
+    def store(  # noqa: PLR0913 - what an entry is made of
         self,
         key: Key,
         value: Any,
@@ -149,12 +149,14 @@ class WarmTier:
         *,
         envelope: Envelope | None = None,
         version: int | None = None,
+        lease: int = 0,
     ) -> Stored | None:
         """Store *value*; return what was stored, or None when nothing was.
 
         Args:
             ttl_seconds: How long it is fresh; it is kept for the envelope's grace besides.
             version: Store only if nothing happened to *key* since it had this version.
+            lease: Or since the lease of this token was taken.
 
         Raises:
             Exception: Whatever the serializer raises for a value that it cannot serialize.
@@ -163,7 +165,7 @@ class WarmTier:
         kept_seconds = _kept_seconds(ttl_seconds, envelope)
         try:
             written = self.pool.put_versioned(
-                key, payload, ttl_seconds=kept_seconds, tag=tag, if_version=version
+                key, payload, ttl_seconds=kept_seconds, tag=tag, if_version=version, lease=lease
             )
         except FAILURES as error:
             self._put_failed(key, error, is_forgotten=version is None)

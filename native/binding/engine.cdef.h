@@ -52,6 +52,7 @@ struct pmc_written {
 struct pmc_put_options {
     int64_t ttl_ms;
     uint64_t generation;
+    uint64_t lease;
     uint8_t condition;
     uint8_t tag;
     uint32_t flags;

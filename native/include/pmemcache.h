@@ -211,6 +211,10 @@ struct pmc_written {
 struct pmc_put_options {
     int64_t ttl_ms;      /* PMC_TTL_NONE: for ever; <= 0: already expired */
     uint64_t generation; /* for PMC_IF_GENERATION and PMC_IF_VERSION */
+    uint64_t lease;      /* PMC_IF_VERSION holds too if this key was not changed since
+                            the lease of this token was taken, by pmc_put(),
+                            pmc_delete(), pmc_touch(), pmc_incr(), pmc_clear() or
+                            recovery; 0: none */
     uint8_t condition;   /* enum pmc_condition */
     uint8_t tag;         /* the caller's own byte, given back by every read */
     uint32_t flags;      /* PMC_NOWAIT */
@@ -319,8 +323,8 @@ PMC_API enum pmc_status pmc_bump(struct pmc_cache *cache, const void *key,
  *
  * pmc_lease_take() sets *lease_out. PMC_OK: this caller is the leader until
  * duration_ms have passed or it calls pmc_lease_release(); lease_out->version is
- * the key's version then, for a put with PMC_IF_VERSION, which stores only if
- * nobody changed the key during the load. PMC_BUSY: another has it;
+ * the key's version then, for a put with PMC_IF_VERSION and this lease, which stores
+ * only if nobody changed the key during the load. PMC_BUSY: another has it;
  * lease_out->token names that lease. PMC_DROPPED: no lease is to be had (too
  * many at once); load without. A lease whose owner died, or whose time is up,
  * is free. Leases are in shared memory and cost no entry.

@@ -61,6 +61,7 @@ byte owner = NOBODY; /* of the lock */
 bool alive[HITTERS + OTHERS];
 
 byte lease = NOBODY;
+bool void; /* the key was changed since the lease was taken */
 
 /* What values are loaded from. */
 byte source;
@@ -125,8 +126,19 @@ inline change(kind, is_there, edition)
     STEP(intent = INTENT_NONE; old_state = 0; old_stored = 0)
 }
 
+/* What is loaded under a lease of now is outdated: lease_void_locked(). */
+inline void_lease()
+{
+#ifdef LOADS
+    STEP(void = true)
+#else
+    skip
+#endif
+}
+
 inline put(edition)
 {
+    void_lease();
     if
     :: there -> change(INTENT_UPDATE, true, edition)
     :: !there -> change(INTENT_SLOT, true, edition)
@@ -135,6 +147,9 @@ inline put(edition)
 
 inline delete()
 {
+#ifndef DELETE_KEEPS_LEASE /* BUG: a delete leaves the lease as it is */
+    void_lease();
+#endif
     if
     :: there -> change(INTENT_SLOT, false, 0)
 #ifdef ABSENT_KEEPS_VERSION /* BUG: deleting what is not there changes nothing */
@@ -148,6 +163,7 @@ inline delete()
 /* All versions, then all buckets, without an intent. */
 inline clear()
 {
+    void_lease();
     version_odd();
     STEP(busy = true);
     STEP(states++; state = states; there = false; stored = 0);
@@ -168,6 +184,7 @@ inline recover()
        fi
     fi;
     STEP(intent = INTENT_NONE; old_state = 0; old_stored = 0);
+    void_lease();
     STEP(busy = false);
 #ifdef RECOVERY_KEEPS_VERSION /* BUG: an odd version becomes what it was before */
     STEP(version = version & 254)
@@ -300,7 +317,7 @@ proctype loader(byte me)
     :: lock();
        /* Its time may be up at any moment. */
        if
-       :: lease = me
+       :: atomic { lease = me; void = false }
        :: lease != NOBODY && alive[lease] -> skip /* it loads without one */
        fi;
        now = version;
@@ -321,7 +338,7 @@ proctype loader(byte me)
 #else
        lock();
        if
-       :: version == now ->
+       :: version == now || (lease == me && !void) ->
 #endif
           assert(loaded >= deleted);
           put(loaded)

@@ -131,6 +131,7 @@ put_one(struct pmc_cache *cache, const void *key, size_t key_size, const void *v
     request.value_size = value_size;
     request.condition = options->condition;
     request.generation = options->generation;
+    request.lease = options->lease;
     request.tag = tag;
     request.written_out = options->written_out;
     shard = cache_shard(cache, request.hash);

@@ -166,6 +166,7 @@ struct shard_header {
     uint32_t last_offset;     /* the extent that ends at limit_blocks */
     uint32_t queues_doubtful; /* links contradict each other: recover */
     uint32_t ghost_sets;      /* sets in use; 0: none yet */
+    uint32_t lease_sets;      /* a bit for each set that has a lease */
     uint64_t free_blocks;
 
     /* statistics */
@@ -221,11 +222,14 @@ static_assert(sizeof(struct shard_header) <= PAGE_BYTES, "one page");
 struct lease_place {
     _Atomic uint64_t hash;     /* of the key; 0: free */
     _Atomic uint64_t token;    /* names this lease */
-    _Atomic uint64_t deadline; /* milliseconds */
+    _Atomic uint64_t deadline; /* milliseconds, and LEASE_VOID */
     _Atomic uint32_t owner;    /* as in locks */
     _Atomic uint32_t ended;    /* counts the leases that ended here; a futex */
 };
 static_assert(sizeof(struct lease_place) == 32, "two a line");
+
+/* In the deadline: the key was changed since the lease was taken. */
+#define LEASE_VOID (UINT64_C(1) << 63)
 
 #define LEASE_SETS 16u
 #define LEASE_WAYS 8u

@@ -5,6 +5,7 @@
 #include "lease.h"
 
 #include "clock.h"
+#include "fault.h"
 #include "lock.h"
 #include "pool.h"
 
@@ -27,22 +28,31 @@ lease_hash(uint64_t hash)
 static bool
 has_ended(const struct shard *shard, const struct lease_place *place, uint64_t now_ms)
 {
-    return load_relaxed(&place->deadline) <= now_ms ||
+    return (load_relaxed(&place->deadline) & ~LEASE_VOID) <= now_ms ||
            !pool_owner_lives(shard->pool, load_relaxed(&place->owner));
 }
 
 static void
-end_lease(struct lease_place *place)
+end_lease(struct shard *shard, struct lease_place *place)
 {
+    uint32_t set = (uint32_t)(place - shard->leases) / LEASE_WAYS;
+    bool used = false;
+
     store_relaxed(&place->hash, 0);
     store_relaxed(&place->token, 0);
     atomic_fetch_add_explicit(&place->ended, 1, memory_order_release);
     lock_wake_all(&place->ended);
+    for (uint32_t way = 0; way < LEASE_WAYS; way++)
+        used |= load_relaxed(&shard->leases[set * LEASE_WAYS + way].hash) != 0;
+    if (!used)
+        shard->header->lease_sets &= ~(UINT32_C(1) << set);
 }
 
 static void
-begin_lease(struct lease_place *place, const struct lease_request *request)
+begin_lease(struct shard *shard, struct lease_place *place,
+            const struct lease_request *request)
 {
+    shard->header->lease_sets |= UINT32_C(1) << request->hash % LEASE_SETS;
     store_relaxed(&place->owner, request->owner);
     store_relaxed(&place->deadline, request->deadline);
     store_relaxed(&place->token, request->token);
@@ -61,7 +71,7 @@ find_place(const struct shard *shard, uint64_t hash)
 }
 
 static struct lease_place *
-find_free_place(const struct shard *shard, const struct lease_request *request)
+find_free_place(struct shard *shard, const struct lease_request *request)
 {
     struct lease_place *set = lease_set(shard, request->hash);
 
@@ -70,7 +80,7 @@ find_free_place(const struct shard *shard, const struct lease_request *request)
             return &set[way];
     for (uint32_t way = 0; way < LEASE_WAYS; way++)
         if (has_ended(shard, &set[way], request->now_ms)) {
-            end_lease(&set[way]);
+            end_lease(shard, &set[way]);
             return &set[way];
         }
     return NULL;
@@ -87,12 +97,12 @@ lease_take_locked(struct shard *shard, const struct lease_request *request,
         return PMC_BUSY;
     }
     if (place)
-        end_lease(place);
+        end_lease(shard, place);
     else
         place = find_free_place(shard, request);
     if (!place)
         return PMC_DROPPED;
-    begin_lease(place, request);
+    begin_lease(shard, place, request);
     return PMC_OK;
 }
 
@@ -103,8 +113,47 @@ lease_release_locked(struct shard *shard, const struct lease_request *request)
 
     if (!place || load_relaxed(&place->token) != request->token)
         return PMC_MISS;
-    end_lease(place);
+    end_lease(shard, place);
     return PMC_OK;
+}
+
+static void
+make_void(struct lease_place *place)
+{
+    store_relaxed(&place->deadline, load_relaxed(&place->deadline) | LEASE_VOID);
+}
+
+/* Called by every write: most find no lease in the set. */
+void
+lease_void_locked(struct shard *shard, uint64_t hash)
+{
+    struct lease_place *place;
+
+    if (!(shard->header->lease_sets & UINT32_C(1) << hash % LEASE_SETS))
+        return;
+    place = find_place(shard, hash);
+    if (place && !MUTANT("keep-lease"))
+        make_void(place);
+}
+
+void
+lease_void_all_locked(struct shard *shard)
+{
+    shard->header->lease_sets = 0;
+    for (uint32_t i = 0; i < LEASE_SETS * LEASE_WAYS; i++) {
+        if (load_relaxed(&shard->leases[i].hash) != 0)
+            shard->header->lease_sets |= UINT32_C(1) << i / LEASE_WAYS;
+        make_void(&shard->leases[i]);
+    }
+}
+
+bool
+lease_stands_locked(const struct shard *shard, uint64_t hash, uint64_t token)
+{
+    const struct lease_place *place = find_place(shard, hash);
+
+    return place && load_relaxed(&place->token) == token &&
+           !(load_relaxed(&place->deadline) & LEASE_VOID);
 }
 
 enum pmc_status

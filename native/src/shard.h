@@ -134,6 +134,7 @@ struct write_request {
     size_t value_size;
     uint64_t deadline;
     uint64_t generation;
+    uint64_t lease; /* of pmc_put_options */
     uint64_t now_ms;
     uint32_t checksum;
     uint8_t condition;

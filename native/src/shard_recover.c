@@ -13,6 +13,7 @@
 #include "alloc.h"
 #include "evict.h"
 #include "fault.h"
+#include "lease.h"
 #include "queue.h"
 #include "shard.h"
 
@@ -540,6 +541,7 @@ shard_recover_locked(struct shard *shard)
     count_is_true = mend_geometry(shard);
     settle_intent(shard);
     index_change_all_begin(shard);
+    lease_void_all_locked(shard);
     if (scratch_make(shard, &scratch) && count_is_true)
         rebuild(shard, &scratch);
     else

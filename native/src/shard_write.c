@@ -11,6 +11,7 @@
 #include "evict.h"
 #include "expiry.h"
 #include "fault.h"
+#include "lease.h"
 #include "pool.h"
 #include "queue.h"
 #include "shard.h"
@@ -144,7 +145,10 @@ condition_holds(const struct shard *shard, const struct write_request *request)
                entry_at(shard, slot_offset(shard, slot))->generation ==
                    (uint32_t)request->generation;
     case PMC_IF_VERSION:
-        return load_relaxed(index_version(shard, request->hash)) == request->generation;
+        return load_relaxed(index_version(shard, request->hash)) ==
+                   request->generation ||
+               (request->lease != 0 &&
+                lease_stands_locked(shard, request->hash, request->lease));
     default:
         return true;
     }
@@ -294,6 +298,7 @@ shard_put_locked(struct shard *shard, struct write_request *request)
     shard->policy->foresee(shard, request->hash);
     if (!condition_holds(shard, request))
         return PMC_UNMET;
+    lease_void_locked(shard, request->hash);
     if (expiry_passed(request->deadline, request->now_ms)) {
         status = shard_delete_locked(shard, request);
         return status < 0 ? status : PMC_OK;
@@ -328,6 +333,7 @@ shard_delete_locked(struct shard *shard, struct write_request *request)
         index_find_locked(shard, request->hash, request->key, request->key_size);
     bool live;
 
+    lease_void_locked(shard, request->hash);
     if (slot == NO_SLOT && index_is_doubtful_locked(shard, request->hash))
         return PMC_EDAMAGED;
     if (slot == NO_SLOT) {
@@ -349,6 +355,7 @@ shard_touch_locked(struct shard *shard, struct write_request *request)
 
     if (slot == NO_SLOT)
         return PMC_MISS;
+    lease_void_locked(shard, request->hash);
     old = slot_deadline(shard, slot);
     index_touch_locked(shard, request->hash, slot, request->deadline);
     store_relaxed(&shard->header->mortals, load_relaxed(&shard->header->mortals) +
@@ -467,6 +474,7 @@ shard_clear_locked(struct shard *shard)
     struct alloc_rebuild rebuild;
 
     STEP("clear.begin");
+    lease_void_all_locked(shard);
     index_change_all_begin(shard);
     index_format_locked(shard);
     index_change_all_end(shard);

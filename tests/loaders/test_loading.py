@@ -217,6 +217,56 @@ def test_sweeping_up_the_expired_entry_voids_no_load(
     assert cache.get("k") == "new"
 
 
+def test_changes_of_other_keys_void_no_load(cache: pmemcache.TieredCache) -> None:
+    """Not of those that share its version either."""
+    index = cache.pool.get_versioned("k")[2]
+    keys = (f"other:{number}" for number in range(1_000_000))
+    beside = next(key for key in keys if cache.pool.get_versioned(key)[2] == index)
+
+    def load(_key: str) -> str:
+        cache.set(beside, "changed")
+        return "loaded"
+
+    assert cache.get_or_load("k", load, 10) == "loaded"
+    assert cache.pool.get("k") == b"loaded"
+    assert cache.stats().loads_voided == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda pool: pool.put("k", b"newer"),
+        lambda pool: pool.delete("k"),
+        lambda pool: pool.incr("k", initial=1),
+        lambda pool: pool.clear(),
+        lambda pool: pool.put("k", b"newer", only_if="absent"),
+        lambda pool: pool.delete_many(["k"]),
+    ],
+)
+def test_every_change_of_the_key_voids_its_load(
+    cache: pmemcache.TieredCache, change: Callable[..., object]
+) -> None:
+    def load(_key: str) -> str:
+        change(cache.pool)
+        return "old"
+
+    cache.get_or_load("k", load, 10)
+    assert cache.pool.get("k") != b"old"
+    assert cache.stats().loads_voided == 1
+
+
+def test_touched_stale_value_voids_its_load(cache: pmemcache.TieredCache, clock: Any) -> None:
+    cache.set("k", "stale", 10, grace_seconds=100)
+    clock.advance(cache, 11)
+
+    def load(_key: str) -> str:
+        cache.pool.touch("k", 1000)
+        return "old"
+
+    cache.get_or_load("k", load, 10)
+    assert cache.stats().loads_voided == 1
+
+
 def test_value_is_not_kept_when_so_asked(cache: pmemcache.TieredCache) -> None:
     assert cache.get_or_load("k", lambda _key: 0, unless=lambda value: not value) == 0
     assert cache.get_or_load("k", lambda _key: 1, lambda value: value - 1) == 1

@@ -129,6 +129,7 @@ def test_protocol_holds_in_every_state(tmp_path: Path, model: str, configuration
         ("coherence.pml", "COPIES", "RECOVERY_KEEPS_VERSION", 1),
         ("coherence.pml", "LOADS", "ABSENT_KEEPS_VERSION", 0),
         ("coherence.pml", "LOADS", "CHECK_BEFORE_LOCK", 0),
+        ("coherence.pml", "LOADS", "DELETE_KEEPS_LEASE", 0),
         ("memory.pml", "GIVING", "NO_GIVER_CHECK", 0),
         ("memory.pml", "GIVING", "GIVER_LATE", 0),
         ("memory.pml", "GIVING", "RELEASE_FIRST", 0),

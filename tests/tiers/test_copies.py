@@ -1,4 +1,4 @@
-"""Copies are made of what was asked for, are good under any version of the same value, and bounded."""
+"""Copies are made of what was asked for, are good under any version of their value, and bounded."""
 
 from __future__ import annotations
 
