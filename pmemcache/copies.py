@@ -137,8 +137,8 @@ class Copies:
                 ttl_ms -= entry.envelope.grace_ms
         if dependencies is None or (ttl_ms is not None and ttl_ms <= 0):
             return False
-        if not _is_any_odd(version, dependencies):
-            deadline = self._deadline(ttl_ms)
+        if not version & _ODD and not _is_odd(dependencies):
+            deadline = None if ttl_ms is None else self._deadline(ttl_ms)
             self.cache.revalidate(entry, generation, version, deadline, dependencies)
         self.revalidations += 1
         return True
@@ -162,14 +162,14 @@ class Copies:
 
     def keep(self, key: Key, value: Any, reading: Reading) -> None:
         """Make a copy of *value*, which was read now, unless it is outdated already."""
-        if _is_any_odd(reading.watch[1], reading.dependencies):
+        if reading.watch[1] & _ODD or _is_odd(reading.dependencies):
             return  # somebody is changing it just now
         is_shared = self._share or is_immutable(value)
         self._place(
             key,
             value if is_shared else reading.payload,
             -1 if is_shared else reading.tag,
-            max(len(reading.payload), sys.getsizeof(value) if is_shared else 0),
+            _size_of(value, reading.payload) if is_shared else len(reading.payload),
             (*reading.watch, reading.generation),
             reading.fresh_ms,
             reading.dependencies,
@@ -195,7 +195,7 @@ class Copies:
             return
         payload, tag, written = stored
         dependencies = () if envelope is None else self._warm.watch_tags(envelope.tags)
-        if dependencies is None or _is_any_odd(written[1], dependencies):
+        if dependencies is None or written[1] & _ODD or (dependencies and _is_odd(dependencies)):
             self.cache.drop(key)
             return
         codec = self._warm.codec
@@ -206,7 +206,7 @@ class Copies:
             key,
             value if is_shared else payload,
             -1 if is_shared else tag,
-            max(len(payload), sys.getsizeof(value) if is_shared else 0),
+            _size_of(value, payload) if is_shared else len(payload),
             written,
             None if ttl_seconds is None else ttl_seconds * 1000,
             dependencies,
@@ -232,7 +232,7 @@ class Copies:
         """Put a copy in its place: the value itself, or with a *tag* its payload."""
         size = kept_bytes + sys.getsizeof(key) + ENTRY_OVERHEAD_BYTES
         index, version, generation = written
-        deadline = self._deadline(fresh_ms)
+        deadline = None if fresh_ms is None else self._deadline(fresh_ms)
         old = self.entries.get(key)
         if (
             old is not None
@@ -256,13 +256,21 @@ class Copies:
         )
         self.made += self.cache.admit(entry)
 
-    def _deadline(self, fresh_ms: float | None) -> float | None:
-        return None if fresh_ms is None else self._clock() + fresh_ms / 1000 - _CLOCK_GRAIN_SECONDS
+    def _deadline(self, fresh_ms: float) -> float:
+        return self._clock() + fresh_ms / 1000 - _CLOCK_GRAIN_SECONDS
 
     def _evicted(self, _entry: HotEntry) -> None:
         self.evictions += 1
 
 
-def _is_any_odd(version: int, watches: tuple[Watch, ...]) -> bool:
-    """Whether a key or one of its tags is being changed."""
-    return bool(version & _ODD) or any(each & _ODD for _index, each in watches)
+def _is_odd(watches: tuple[Watch, ...]) -> bool:
+    """Whether one of several tags is being changed."""
+    return any(version & _ODD for _index, version in watches)
+
+
+def _size_of(value: Any, payload: bytes) -> int:
+    """Return the bytes of an object that is kept, at least those of its payload."""
+    kind = type(value)
+    if kind is str or kind is bytes:
+        return len(payload)
+    return max(len(payload), sys.getsizeof(value))

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ENTRY_OVERHEAD_BYTES", "HotCache", "HotEntry"]
 
-ENTRY_OVERHEAD_BYTES: Final = 512
-"""What an entry takes besides its key and value: the object and its numbers, its places in a dict
-and a queue, and a ghost."""
+ENTRY_OVERHEAD_BYTES: Final = 560
+"""What an entry takes besides the bytes of its key and value: the objects and their numbers, places
+in a dict and a queue, and a ghost."""
 
 _HITS_MAX: Final = 3
 _TO_MAIN_HITS: Final = 2

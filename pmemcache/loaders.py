@@ -3,8 +3,8 @@
 On a miss one thread of one process, the leader, gets a lease on the key in shared memory and loads;
 the others wait for the lease to end and look again, or are served the stale value. No lock is held
 meanwhile. What the leader loaded is stored only if nothing happened to the key since its lease
-began: a change makes the lease void. So a `set`, `delete`, `clear` or dropped tag during the load is
-never undone.
+began: a change makes the lease void. So a `set`, `delete`, `clear` or dropped tag during the load
+is never undone.
 
 The protocol is written once, as a generator that asks for all that may take time (`_Load`,
 `_Wait`, `_Do`); one driver answers by calling and sleeping, the other by awaiting.

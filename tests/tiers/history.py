@@ -57,7 +57,7 @@ def _forget_versions(cache: pmemcache.TieredCache) -> None:
 
 def _store_under_odd(_cache: pmemcache.TieredCache) -> None:
     """Copies are kept although the key is being changed."""
-    copies._is_any_odd = lambda _version, _watches: False
+    copies._ODD = 0
 
 
 def _trust_generation(cache: pmemcache.TieredCache) -> None:
