@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from history import fork
 
 import pmemcache
 
@@ -114,18 +115,6 @@ def is_found(folder: Path, *options: str, **environment: str) -> bool:
         if report["first"] or not report["hot_hits"]:
             return True
     return False
-
-
-def fork(function: Callable[..., None], *arguments: Any) -> int:
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            function(*arguments)
-            code = 0
-        finally:
-            os._exit(code)
-    return child
 
 
 def opener(path: Path) -> Callable[[], pmemcache.TieredCache]:
