@@ -61,7 +61,7 @@ byte owner = NOBODY; /* of the lock */
 bool alive[HITTERS + OTHERS];
 
 byte lease = NOBODY;
-bool void; /* the key was changed since the lease was taken */
+bool outdated; /* the key was changed since the lease was taken */
 
 /* What values are loaded from. */
 byte source;
@@ -130,7 +130,7 @@ inline change(kind, is_there, edition)
 inline void_lease()
 {
 #ifdef LOADS
-    STEP(void = true)
+    STEP(outdated = true)
 #else
     skip
 #endif
@@ -317,7 +317,7 @@ proctype loader(byte me)
     :: lock();
        /* Its time may be up at any moment. */
        if
-       :: atomic { lease = me; void = false }
+       :: atomic { lease = me; outdated = false }
        :: lease != NOBODY && alive[lease] -> skip /* it loads without one */
        fi;
        now = version;
@@ -338,7 +338,7 @@ proctype loader(byte me)
 #else
        lock();
        if
-       :: version == now || (lease == me && !void) ->
+       :: version == now || (lease == me && !outdated) ->
 #endif
           assert(loaded >= deleted);
           put(loaded)

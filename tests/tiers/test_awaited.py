@@ -116,7 +116,7 @@ def test_loop_goes_on_while_a_lock_is_waited_for(
             ticking.cancel()
 
     assert asyncio.run(main()) == expected
-    assert ticks > 5
+    assert ticks > 1  # it is 0 where the loop stands still
     assert locked.get("key") == 1
 
 
