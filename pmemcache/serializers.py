@@ -11,6 +11,7 @@ The tag says how to read the payload, so a value can be read whatever serializer
     3    pickle
     4    JSON
     5    MessagePack
+    6    plain data, or a pickle: see `plain`
     8    and up to 31: a user's own, see `Serializer`
     ===  ==========================================================
 
@@ -31,6 +32,7 @@ import pickle
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pmemcache.errors import ConfigurationError, PmemCacheError
+from pmemcache.plain import PlainSerializer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,12 +131,18 @@ def _msgpack() -> Any:
 PICKLE: Final = PickleSerializer()
 JSON: Final = JsonSerializer()
 MSGPACK: Final = MsgpackSerializer()
+PLAIN: Final = PlainSerializer()
 
-_NAMED: Final[dict[str, Serializer]] = {"pickle": PICKLE, "json": JSON, "msgpack": MSGPACK}
+_NAMED: Final[dict[str, Serializer]] = {
+    "pickle": PICKLE,
+    "json": JSON,
+    "msgpack": MSGPACK,
+    "plain": PLAIN,
+}
 
 
 def serializer_of(given: str | Serializer) -> Serializer:
-    """Return the serializer that is meant: `"pickle"`, `"json"`, `"msgpack"`, or a user's own.
+    """Return the serializer that is meant: "pickle", "plain", "json", "msgpack", or a user's own.
 
     Raises:
         ConfigurationError: There is none of that name, its extra is not installed, or the tag of a
@@ -161,6 +169,7 @@ _DECODERS: Final[tuple[Callable[[bytes], Any], ...]] = (
     pickle.loads,
     json.loads,
     MSGPACK.loads,
+    PLAIN.loads,
 )
 
 

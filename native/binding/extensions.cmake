@@ -29,7 +29,8 @@ target_link_libraries(_engine PRIVATE pmemcache)
 install(TARGETS _engine DESTINATION pmemcache)
 
 if(Python_INTERPRETER_ID STREQUAL "Python")
-  Python_add_library(_short ${door_options} binding/short_door.c)
+  Python_add_library(_short ${door_options} binding/short_door.c binding/plain_codec.c
+                     binding/plain_read.c binding/plain_write.c)
   target_include_directories(_short PRIVATE "${binding_dir}")
   target_link_libraries(_short PRIVATE pmemcache_flags pmemcache_warnings)
   install(TARGETS _short DESTINATION pmemcache)

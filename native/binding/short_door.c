@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "door_table.h"
+#include "plain_codec.h"
 
 /* Copying this much takes longer than giving the GIL away and getting it back. */
 #define LARGE_BYTES ((size_t)64 * 1024)
@@ -1025,15 +1026,63 @@ static PyType_Spec door_spec = {
     .slots = door_slots,
 };
 
+/* ---- the plain codec; see plain_codec.h ---- */
+
+PyDoc_STRVAR(plain_dumps_doc, "plain_dumps(value, /)\n--\n\n"
+                              "The bytes of plain data; None where value is none.");
+
+static PyObject *
+module_plain_dumps(PyObject *module, PyObject *value)
+{
+    return plain_dumps(PyModule_GetState(module), value);
+}
+
+PyDoc_STRVAR(plain_loads_doc,
+             "plain_loads(payload, /)\n--\n\n"
+             "The value that plain_dumps() or pickle.dumps() made payload of.");
+
+static PyObject *
+module_plain_loads(PyObject *module, PyObject *payload)
+{
+    return plain_loads(PyModule_GetState(module), payload);
+}
+
+static PyMethodDef module_methods[] = {
+    {"plain_dumps", module_plain_dumps, METH_O, plain_dumps_doc},
+    {"plain_loads", module_plain_loads, METH_O, plain_loads_doc},
+    {NULL, NULL, 0, NULL},
+};
+
 static int
 module_exec(PyObject *module)
 {
+    if (plain_codec_open(PyModule_GetState(module)) < 0)
+        return -1;
     PyObject *type = PyType_FromModuleAndSpec(module, &door_spec, NULL);
     if (type == NULL)
         return -1;
     int failed = PyModule_AddType(module, (PyTypeObject *)type);
     Py_DECREF(type);
     return failed;
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    return plain_codec_traverse(PyModule_GetState(module), visit, arg);
+}
+
+static int
+module_clear(PyObject *module)
+{
+    plain_codec_clear(PyModule_GetState(module));
+    return 0;
+}
+
+static void
+module_free(void *module)
+{
+    module_clear(module);
 }
 
 static PyModuleDef_Slot module_slots[] = {
@@ -1045,7 +1094,12 @@ static struct PyModuleDef module_definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "pmemcache._short",
     .m_doc = "The short door to the engine; see pmemcache.binding.",
+    .m_size = sizeof(struct plain_codec),
+    .m_methods = module_methods,
     .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
 };
 
 PyMODINIT_FUNC PyInit__short(void);

@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_engine", "_short"}),
     frozenset({"errors", "types", "config"}),
-    frozenset({"compression", "envelope", "faults", "immutability", "signing", "stampede"}),
+    frozenset({"compression", "envelope", "faults", "immutability", "plain", "signing", "stampede"}),
     frozenset({"keys", "serializers", "stats"}),
     frozenset({"binding", "codec", "naming"}),
     frozenset({"pool", "policy"}),
@@ -65,7 +65,7 @@ def is_allowed(importer: str, name: str) -> bool:
     if target == importer:
         return True
     if target in EXTENSIONS:
-        return importer == "binding"
+        return importer == "binding" or (importer, target) == ("plain", "_short")
     upper, lower = layer_of(importer), layer_of(target)
     if upper is None or lower is None:
         return False
