@@ -17,6 +17,7 @@ from pmemcache.loaders import without_blocking
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from pmemcache.envelope import Generations
     from pmemcache.loaders import Loading, LoadOptions, LoadPlan, TimeToLive
     from pmemcache.pool import Pool
     from pmemcache.stats import TieredStats
@@ -40,6 +41,7 @@ class AwaitedCache:
     delete: Callable[..., bool]
     touch: Callable[..., bool]
     incr: Callable[..., int | None]
+    generations: Callable[..., Generations]
     get_many: Callable[..., dict[Any, Any]]
     drop_tag: Callable[..., None]
     clear: Callable[..., None]
@@ -92,6 +94,10 @@ class AwaitedCache:
     async def adecr(self, key: Any, delta: int = 1, **options: Any) -> int | None:
         """As `decr`."""
         return await self.aincr(key, -delta, **options)
+
+    async def agenerations(self, tags: Iterable[str] | Generations) -> Generations:
+        """As `generations`."""
+        return await self._short(self.generations, tags)
 
     async def aget_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
         """As `get_many`."""

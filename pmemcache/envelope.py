@@ -21,10 +21,17 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["GENERATION_BYTES", "Envelope", "TagPair"]
+__all__ = ["GENERATION_BYTES", "Envelope", "Generations", "TagPair"]
 
 TagPair = tuple[bytes, bytes]
 """The digest of a tag, and its generation."""
+
+
+class Generations(tuple[TagPair, ...]):
+    """Tags with the generations that they had at one moment."""
+
+    __slots__ = ()
+
 
 GENERATION_BYTES: Final = 8
 _HEADER: Final = struct.Struct("<BBIf")

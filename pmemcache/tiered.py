@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pmemcache.awaited import AwaitedCache
 from pmemcache.codec import PLAIN_TAGS, Codec
 from pmemcache.copies import BUMP_AT, BUMP_MASK, Copies
-from pmemcache.envelope import Envelope
+from pmemcache.envelope import Envelope, Generations
 from pmemcache.faults import FAILURES, Faults
 from pmemcache.keys import INTERNAL_PREFIX, pool_key
 from pmemcache.loaders import Loading, LoadPlan, Shelved
@@ -282,7 +282,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         value: Any,
         ttl_seconds: float | None = None,
         *,
-        tags: Iterable[str] = (),
+        tags: Iterable[str] | Generations = (),
         namespace: str | None = None,
         grace_seconds: float = 0.0,
     ) -> bool:
@@ -290,7 +290,8 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
 
         Args:
             ttl_seconds: Time to live; None never expires, 0 and less deletes the key.
-            tags: `drop_tag` of any of them makes the entry a miss.
+            tags: `drop_tag` of any of them makes the entry a miss. Give what `generations` returned
+                where the value was computed since.
             namespace: `clear` of it makes the entry a miss.
             grace_seconds: How long after that `get_or_load` may serve it stale.
 
@@ -331,7 +332,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         value: Any,
         ttl_seconds: float | None = None,
         *,
-        tags: Iterable[str] = (),
+        tags: Iterable[str] | Generations = (),
         namespace: str | None = None,
         grace_seconds: float = 0.0,
     ) -> bool:
@@ -392,13 +393,22 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         """Subtract *delta*; otherwise as `incr`."""
         return self.incr(key, -delta, **options)
 
+    def generations(self, tags: Iterable[str] | Generations) -> Generations:
+        """Return what to give to `set` as its *tags* for a value that is computed from now on.
+
+        Should one of them be dropped before the `set`, the value is never a hit.
+        """
+        if isinstance(tags, Generations):
+            return tags
+        return Generations(self._warm.generations(_digests(tags, None)))
+
     def _envelope(
-        self, tags: Iterable[str], namespace: str | None, grace_seconds: float
+        self, tags: Iterable[str] | Generations, namespace: str | None, grace_seconds: float
     ) -> Envelope | None:
         if not tags and namespace is None and not grace_seconds:
             return None
-        digests = _digests(tags, namespace)
-        return Envelope(self._warm.generations(digests), round(grace_seconds * 1000))
+        pairs = (*self.generations(tags), *self._warm.generations(_digests((), namespace)))
+        return Envelope(pairs, round(grace_seconds * 1000))
 
     # Many keys
 

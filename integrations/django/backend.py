@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
+from pmemcache.decorator import cached
+from pmemcache.integrations.django.functions import AliasCache
 from pmemcache.integrations.django.inspection import Inspection
 from pmemcache.integrations.django.sharing import FAILURES
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+
+    from pmemcache.integrations.django.locks import Lock
+    from pmemcache.integrations.django.operations import Tags
 
 
 class PmemCache(Inspection):
@@ -29,7 +34,7 @@ class PmemCache(Inspection):
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """Return the value of *key*, or *default*."""
         # What `_get` does with a key of Django's own that is hot, with no call but one.
-        if self.key_func is self._plain_key_func:
+        if self.key_func is self._plain_key_func and self._namespace is None:
             shared = self._shared
             number = self.version if version is None else version
             made = f"{self.key_prefix!s}:{number!s}:{key!s}"
@@ -45,7 +50,7 @@ class PmemCache(Inspection):
         """Return the value of *key*, or *default*."""
         return self._get(key, default, version)
 
-    def set(  # noqa: PLR0913 - Django's arguments, and two of Redis
+    def set(  # noqa: PLR0913 - Django's arguments, two of Redis, and tags
         self,
         key: Any,
         value: Any,
@@ -54,17 +59,21 @@ class PmemCache(Inspection):
         *,
         nx: bool = False,
         xx: bool = False,
+        tags: Tags = (),
     ) -> Any:
         """Store *value*, with *nx* only if *key* holds nothing, with *xx* only if it does.
+
+        Args:
+            tags: `invalidate` of any of them makes the entry a miss.
 
         Returns:
             Whether it was stored.
         """
         if nx or xx:
-            return self._set_if(key, value, timeout, version, nx=nx, xx=xx)
-        return self._set(key, value, timeout, version)
+            return self._set_if(key, value, timeout, version, nx=nx, xx=xx, tags=tags)
+        return self._set(key, value, timeout, version, tags=tags)
 
-    async def aset(  # noqa: PLR0913 - Django's arguments, and two of Redis
+    async def aset(  # noqa: PLR0913 - Django's arguments, two of Redis, and tags
         self,
         key: Any,
         value: Any,
@@ -73,15 +82,19 @@ class PmemCache(Inspection):
         *,
         nx: bool = False,
         xx: bool = False,
+        tags: Tags = (),
     ) -> Any:
         """Store *value*, with *nx* only if *key* holds nothing, with *xx* only if it does.
+
+        Args:
+            tags: `invalidate` of any of them makes the entry a miss.
 
         Returns:
             Whether it was stored.
         """
         if nx or xx:
-            return self._set_if(key, value, timeout, version, nx=nx, xx=xx)
-        return self._set(key, value, timeout, version)
+            return self._set_if(key, value, timeout, version, nx=nx, xx=xx, tags=tags)
+        return self._set(key, value, timeout, version, tags=tags)
 
     def add(
         self,
@@ -89,9 +102,11 @@ class PmemCache(Inspection):
         value: Any,
         timeout: float | None = DEFAULT_TIMEOUT,
         version: int | None = None,
+        *,
+        tags: Tags = (),
     ) -> bool:
         """Store *value* if *key* holds nothing; return whether it did."""
-        return self._add(key, value, timeout, version)
+        return self._add(key, value, timeout, version, tags=tags)
 
     async def aadd(
         self,
@@ -99,9 +114,11 @@ class PmemCache(Inspection):
         value: Any,
         timeout: float | None = DEFAULT_TIMEOUT,
         version: int | None = None,
+        *,
+        tags: Tags = (),
     ) -> bool:
         """Store *value* if *key* holds nothing; return whether it did."""
-        return self._add(key, value, timeout, version)
+        return self._add(key, value, timeout, version, tags=tags)
 
     def touch(
         self, key: Any, timeout: float | None = DEFAULT_TIMEOUT, version: int | None = None
@@ -144,18 +161,22 @@ class PmemCache(Inspection):
         data: dict[Any, Any],
         timeout: float | None = DEFAULT_TIMEOUT,
         version: int | None = None,
+        *,
+        tags: Tags = (),
     ) -> list[Any]:
         """Store all of *data*; return the keys that could not be stored."""
-        return self._set_many(data, timeout, version)
+        return self._set_many(data, timeout, version, tags)
 
     async def aset_many(
         self,
         data: dict[Any, Any],
         timeout: float | None = DEFAULT_TIMEOUT,
         version: int | None = None,
+        *,
+        tags: Tags = (),
     ) -> list[Any]:
         """Store all of *data*; return the keys that could not be stored."""
-        return self._set_many(data, timeout, version)
+        return self._set_many(data, timeout, version, tags)
 
     def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
         """Remove the entries of *keys*."""
@@ -171,9 +192,15 @@ class PmemCache(Inspection):
         default: Any,
         timeout: float | None = DEFAULT_TIMEOUT,
         version: int | None = None,
+        *,
+        tags: Tags = (),
     ) -> Any:
-        """Return the value of *key*; if it holds none, store *default*, called if callable."""
-        return self._get_or_set(key, default, timeout, version)
+        """Return the value of *key*; if it holds none, store *default*, called if callable.
+
+        With `OPTIONS["single_flight"]` or *tags*, one caller of the host computes it and the others
+        wait; an error of *default* is raised to all of them.
+        """
+        return self._get_or_set(key, default, timeout, version, tags)
 
     async def aget_or_set(
         self,
@@ -181,9 +208,17 @@ class PmemCache(Inspection):
         default: Any,
         timeout: float | None = DEFAULT_TIMEOUT,
         version: int | None = None,
+        *,
+        tags: Tags = (),
     ) -> Any:
-        """Return the value of *key*; if it holds none, store *default*, called if callable."""
-        return self._get_or_set(key, default, timeout, version)
+        """Return the value of *key*; if it holds none, store *default*, called if callable.
+
+        With `OPTIONS["single_flight"]` or *tags*, one caller of the host computes it and the others
+        wait; an error of *default* is raised to all of them.
+
+        *default* is called in place, and what it returns is awaited where it can be.
+        """
+        return await self._aget_or_set(key, default, timeout, version, tags)
 
     def incr(
         self,
@@ -322,14 +357,106 @@ class PmemCache(Inspection):
         """Remove the keys that match a glob; return how many there were."""
         return self._delete_pattern(pattern, version)
 
-    # The pool as a whole
+    # Tags
+
+    def invalidate(self, *tags: str) -> None:
+        """Make every entry with one of *tags* a miss, in all processes and aliases of the pool.
+
+        Costs one delete for each tag, however many the entries are.
+
+        Raises:
+            PmemCacheError: They may still be hits.
+        """
+        self._invalidate(tags, (), None)
+
+    async def ainvalidate(self, *tags: str) -> None:
+        """Make every entry with one of *tags* a miss, as `invalidate`."""
+        self._invalidate(tags, (), None)
+
+    def invalidate_on_commit(
+        self,
+        *tags: str,
+        keys: Iterable[Any] = (),
+        version: int | None = None,
+        using: str | None = None,
+    ) -> None:
+        """Invalidate *tags*, and delete *keys*, once the transaction is committed.
+
+        At once where there is none, never where it is rolled back: who reads meanwhile may store
+        what was true before it, and that has to go afterwards.
+
+        Args:
+            using: The database whose transaction it is; None: the default one.
+        """
+        from django.db import transaction  # noqa: PLC0415 - a site without a database has caches
+
+        made = list(keys)
+        transaction.on_commit(lambda: self._invalidate(tags, made, version), using=using)
+
+    # Computing once
+
+    def cached(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        timeout: float | Callable[[Any], float | None] | None = DEFAULT_TIMEOUT,
+        **options: Any,
+    ) -> Any:
+        """Remember the results of a function in this cache: `pmemcache.cached`, with its options.
+
+        Args:
+            timeout: Seconds that a result counts, or a function of the result that says so.
+            options: Those of `pmemcache.cached`, but for `cache` and `ttl_seconds`.
+        """
+        seconds = timeout if callable(timeout) else self._ttl_seconds(timeout)
+        place = AliasCache(self)
+        decorate: Any = cached(cache=lambda: place, ttl_seconds=seconds, **options)  # type: ignore[arg-type, return-value]
+        return decorate if function is None else decorate(function)
+
+    def lock(  # noqa: PLR0913 - django-redis's arguments
+        self,
+        key: Any,
+        version: int | None = None,
+        timeout: float | None = None,
+        sleep: float = 0.1,  # noqa: ARG002 - whoever waits is woken
+        *,
+        blocking: bool = True,
+        blocking_timeout: float | None = None,
+        thread_local: bool = True,
+    ) -> Lock:
+        """Return a lock that one thread of one process of the host has at a time.
+
+        It is released by the end of its owner too. Use it as `with cache.lock("name"):`, or with
+        its `acquire` and `release`; in coroutines `async with`, `aacquire` and `arelease`.
+
+        Args:
+            timeout: Seconds after which it is free again, though it was not released.
+            sleep: Taken for django-redis's sake: nobody has to look again and again.
+            blocking: Whether `acquire` waits.
+            blocking_timeout: Seconds that it waits at most; None: for ever.
+            thread_local: Whether only the thread that acquired it can release it.
+
+        Raises:
+            PmemCacheError: The pool cannot serve, so nobody can have a lock.
+        """
+        return self._lock(
+            key,
+            version,
+            timeout=timeout,
+            blocking=blocking,
+            blocking_timeout=blocking_timeout,
+            thread_local=thread_local,
+        )
+
+    # The whole
 
     def clear(self) -> None:
-        """Remove everything from the pool, the entries of other aliases of it too."""
+        """Remove everything: of this alias's namespace, or without one from the whole pool."""
         self._clear()
 
     async def aclear(self) -> None:
-        """Remove everything from the pool, the entries of other aliases of it too."""
+        """Remove everything: of this alias's namespace, or without one from the whole pool."""
         self._clear()
 
     def close(self, **kwargs: Any) -> None:

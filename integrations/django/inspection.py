@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.core.cache.backends.base import BaseCache, default_key_func
 
-from pmemcache.integrations.django.operations import PoolOperations
+from pmemcache.integrations.django.loading import Loading
 from pmemcache.integrations.django.sharing import FAILURES
-from pmemcache.serializers import decode
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -22,14 +21,13 @@ _GLOB_PARTS: Final = re.compile(r"\\(.)|\[(\^?)((?:\\.|[^\]])+)\]|([*?])", re.DO
 _MILLISECONDS: Final = 1000
 
 
-class Inspection(PoolOperations):
+class Inspection(Loading):
     """Lifetimes, and keys by pattern, without the public names."""
 
     def _pttl(self, key: Any, version: int | None) -> int | None:
         """Return the milliseconds that *key* has left; None without an end, 0 when missing."""
-        pool_key = self._pool_key(key, version)
         try:
-            left = self._shared.cache().ttl(pool_key)
+            left = self._shared.cache().ttl(self._pool_key(key, version))
         except FAILURES as error:
             self._shared.failed("ttl", error)
             return 0
@@ -48,16 +46,6 @@ class Inspection(PoolOperations):
         moment = when if isinstance(when, int | float) else when.timestamp()
         return self._touch(key, max(0.0, moment - time.time()), version)
 
-    def _pop(self, key: Any, default: Any, version: int | None) -> Any:
-        """Remove *key* and return its value; of several callers at once exactly one gets it."""
-        pool_key = self._pool_key(key, version)
-        try:
-            taken = self._take(self._shared.pool(), pool_key)
-            return default if taken is None else decode(taken.payload, taken.tag)
-        except FAILURES as error:  # a value that cannot be decoded is one
-            self._shared.failed("pop", error)
-            return default
-
     # Keys
 
     def _iter_keys(self, pattern: str, version: int | None) -> Iterator[str]:
@@ -67,7 +55,10 @@ class Inspection(PoolOperations):
         pool = self._shared.pool()
         for made in pool.keys(prefix):
             key = made[len(prefix) :].decode("utf-8", "surrogatepass")
-            if matches(key) and pool.exists(made):
+            if not matches(key):
+                continue
+            info = pool.info(made)
+            if info is not None and self._counts(made, info.tag):
                 yield key
 
     def _keys(self, pattern: str, version: int | None) -> list[str]:
@@ -93,7 +84,8 @@ class Inspection(PoolOperations):
         if not is_own:
             message = "keys can be listed only where KEY_FUNCTION is Django's own"
             raise NotImplementedError(message)
-        return f"{self.key_prefix}:{self.version if version is None else version}:"
+        start = "" if self._namespace is None else self._namespace.prefix()
+        return f"{start}{self.key_prefix}:{self.version if version is None else version}:"
 
 
 def _glob(pattern: str) -> re.Pattern[str]:

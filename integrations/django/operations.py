@@ -11,115 +11,32 @@ happened, because its caller relies on the old value being gone.
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-from django.core.cache.backends.base import (
-    DEFAULT_TIMEOUT,
-    MEMCACHE_MAX_KEY_LENGTH,
-    BaseCache,
-    InvalidCacheKey,
-    default_key_func,
-)
-
-from pmemcache.errors import (
-    IntegerOverflowError,
-    NotAnIntegerError,
-    PoolFullError,
-    ValueTooLargeError,
-)
-from pmemcache.integrations.django.sharing import FAILURES, shared_pool
-from pmemcache.serializers import (
-    INT64_MAX,
-    INT64_MIN,
-    TAG_BYTES,
-    TAG_INT,
-    DecodeError,
-    decode,
-    encode,
-)
+from pmemcache.codec import ENVELOPED
+from pmemcache.errors import PoolFullError, ValueTooLargeError
+from pmemcache.integrations.django.keys import PoolKeys
+from pmemcache.integrations.django.sharing import FAILURES
+from pmemcache.serializers import TAG_BYTES, DecodeError, decode, encode
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Mapping
 
+    from pmemcache.envelope import Generations
     from pmemcache.pool import Pool
     from pmemcache.types import OnlyIf
+
+    Tags = Iterable[str] | Generations
 
 _MISSING: Final = object()
 # A put that no eviction can make room for; the pool leaves what the key held.
 _REFUSALS: Final = (ValueTooLargeError, PoolFullError)
 
-_KEY_MAX_BYTES: Final = 65_535
 _CULL_BATCH: Final = 16
-# A compare-and-set fails only when another writer of the key got in between.
-_CAS_ATTEMPTS: Final = 1000
 
 
-class Taken(NamedTuple):
-    """An entry that was removed."""
-
-    payload: bytes
-    tag: int
-    ttl_seconds: float | None
-
-
-class PoolOperations(BaseCache):
+class PoolOperations(PoolKeys):
     """Django's cache operations over a shared pool, without the public names."""
-
-    def __init__(self, location: str | os.PathLike[str], params: dict[str, Any]) -> None:
-        """Find the pool of *location*; it is opened by the first operation."""
-        super().__init__(params)
-        options = params.get("OPTIONS", {})
-        self._shared = shared_pool(location, options)
-        self._culls = "MAX_ENTRIES" in options or "max_entries" in params
-        # Where keys are Django's own in every respect, they are made and tested here, in less time.
-        self._plain_key_func = default_key_func if _has_plain_keys(type(self)) else None
-
-    # Arguments
-
-    def _pool_key(self, key: Any, version: int | None) -> str | bytes:
-        """Return the pool's key, after the warnings that Django gives about it.
-
-        A str is a key that has nothing to be warned of, bytes are any other.
-
-        Raises:
-            InvalidCacheKey: The key is longer than a pool can hold.
-        """
-        if self.key_func is self._plain_key_func:
-            number = self.version if version is None else version
-            made = f"{self.key_prefix!s}:{number!s}:{key!s}"
-            if len(made) <= MEMCACHE_MAX_KEY_LENGTH and _is_harmless(made):
-                return made
-        else:
-            made = self.make_key(key, version)
-        self.validate_key(made)
-        encoded = made.encode("utf-8", "surrogatepass")
-        if len(encoded) > _KEY_MAX_BYTES:
-            message = f"Cache key is longer than {_KEY_MAX_BYTES} bytes: {made[:50]!r}..."
-            raise InvalidCacheKey(message)
-        return encoded
-
-    def _pool_keys(self, keys: Iterable[Any], version: int | None) -> dict[Any, Any]:
-        """Return `{pool key: key}`, as `_pool_key` makes them."""
-        given = list(keys)
-        if self.key_func is self._plain_key_func:
-            prefix = f"{self.key_prefix!s}:{self.version if version is None else version}:"
-            made = {f"{prefix}{key!s}": key for key in given}
-            longest = max(map(len, made), default=0)
-            if longest <= MEMCACHE_MAX_KEY_LENGTH and _is_harmless("".join(made)):
-                return made
-        return {self._pool_key(key, version): key for key in given}
-
-    def _ttl_seconds(self, timeout: Any) -> float | None:
-        """Return the time to live for a `timeout` of Django: None never ends, 0 is over already."""
-        if timeout is DEFAULT_TIMEOUT:
-            timeout = self.default_timeout
-        if timeout is None or timeout == math.inf:
-            return None
-        if timeout <= 0:
-            return 0
-        return timeout if type(timeout) is int else float(timeout)
 
     # Reads
 
@@ -132,8 +49,8 @@ class PoolOperations(BaseCache):
 
     def _get_many(self, keys: Iterable[Any], version: int | None) -> dict[Any, Any]:
         """Return what is there, in one call of the engine; hot copies would be no faster."""
-        asked = self._pool_keys(keys, version)
         try:
+            asked = self._pool_keys(keys, version)
             found = self._shared.pool().get_many_tagged(asked)
         except FAILURES as error:
             self._shared.failed("get_many", error)
@@ -149,47 +66,71 @@ class PoolOperations(BaseCache):
         return values
 
     def _has_key(self, key: Any, version: int | None) -> bool:
-        pool_key = self._pool_key(key, version)
         try:
-            return self._shared.pool().exists(pool_key)
+            return self._holds(self._pool_key(key, version))
         except FAILURES as error:
             self._shared.failed("has_key", error)
             return False
 
-    def _get_or_set(self, key: Any, default: Any, timeout: Any, version: int | None) -> Any:
-        value = self._get(key, _MISSING, version)
-        if value is not _MISSING:
-            return value
-        if callable(default):
-            default = default()
-        self._add(key, default, timeout, version)
-        return self._get(key, default, version)
+    def _holds(self, pool_key: str | bytes) -> bool:
+        """Whether there is an entry that counts."""
+        pool = self._shared.pool()
+        if not pool.exists(pool_key):
+            return False
+        info = pool.info(pool_key)
+        return info is not None and self._counts(pool_key, info.tag)
+
+    def _counts(self, pool_key: str | bytes, tag: int) -> bool:
+        """Whether an entry with this tag byte is one still: none of its tags was dropped."""
+        return not tag & ENVELOPED or self._shared.cache().ttl(pool_key) is not None
 
     # Writes
 
-    def _set(
-        self, key: Any, value: Any, timeout: Any, version: int | None, only_if: OnlyIf = None
+    def _set(  # noqa: PLR0913 - what `set` takes
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any,
+        version: int | None,
+        *,
+        only_if: OnlyIf = None,
+        tags: Tags = (),
     ) -> bool:
         """Store *value*; return whether the pool took it."""
-        pool_key = self._pool_key(key, version)
-        entry = encode(value)
         ttl_seconds = self._ttl_seconds(timeout)
+        entry = None if tags else encode(value, self._shared.serializer)
         try:
+            pool_key = self._pool_key(key, version)
+            if entry is None:
+                return self._put_tagged(pool_key, value, ttl_seconds, tags)
             return self._put(self._shared.pool(), pool_key, entry, ttl_seconds, only_if)
         except FAILURES as error:
             self._shared.failed("set", error)
             return False
 
     def _set_if(  # noqa: PLR0913 - what `set` takes
-        self, key: Any, value: Any, timeout: Any, version: int | None, *, nx: bool, xx: bool
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any,
+        version: int | None,
+        *,
+        nx: bool,
+        xx: bool,
+        tags: Tags,
     ) -> bool:
         """Store *value* if *key* holds nothing (*nx*) or something (*xx*)."""
         if nx and xx:
             message = "nx and xx contradict each other: give one"
             raise ValueError(message)
         if nx:
-            return self._add(key, value, timeout, version)
-        return self._set(key, value, timeout, version, "present")
+            return self._add(key, value, timeout, version, tags=tags)
+        if tags:
+            message = "xx stores in place of an entry with its own tags: give no others"
+            raise ValueError(message)
+        if not self._has_key(key, version):
+            return False
+        return self._set(key, value, timeout, version, only_if="present")
 
     def _put(
         self,
@@ -206,21 +147,57 @@ class PoolOperations(BaseCache):
         try:
             return pool.put(pool_key, payload, ttl_seconds=ttl_seconds, only_if=only_if, tag=tag)
         except _REFUSALS as error:
-            self._shared.failed("set", error)
-        pool.delete(pool_key)  # or the next get would find what this set was to replace
+            self._refused(pool_key, error)
         return False
 
-    def _set_many(self, data: Mapping[Any, Any], timeout: Any, version: int | None) -> list[Any]:
-        """Store all of *data*; return the keys of what the pool did not take."""
-        keys = self._pool_keys(data, version)
-        entries = {pool_key: encode(data[key]) for pool_key, key in keys.items()}
-        ttl_seconds = self._ttl_seconds(timeout)
+    def _put_tagged(
+        self, pool_key: str | bytes, value: Any, ttl_seconds: float | None, tags: Tags
+    ) -> bool:
+        """As `_put`, of a value that is a miss once one of *tags* is dropped."""
+        cache = self._shared.cache()
+        if self._culls:
+            self._cull(cache.pool)
         try:
+            return cache.set(pool_key, value, ttl_seconds, tags=tags)
+        except _REFUSALS as error:
+            self._refused(pool_key, error)
+        return False
+
+    def _refused(self, pool_key: str | bytes, error: Exception) -> None:
+        """Remove the old value, or the next get would find what a set was to replace."""
+        self._shared.failed("set", error)
+        self._shared.pool().delete(pool_key)
+
+    def _set_many(
+        self, data: Mapping[Any, Any], timeout: Any, version: int | None, tags: Tags = ()
+    ) -> list[Any]:
+        """Store all of *data*; return the keys of what the pool did not take."""
+        ttl_seconds = self._ttl_seconds(timeout)
+        encoded = {key: encode(value, self._shared.serializer) for key, value in data.items()}
+        try:
+            keys = self._pool_keys(data, version)
+            if tags:
+                return self._put_many_tagged(keys, data, ttl_seconds, tags)
+            entries = {pool_key: encoded[key] for pool_key, key in keys.items()}
             refused = self._put_many(self._shared.pool(), entries, ttl_seconds)
         except FAILURES as error:
             self._shared.failed("set_many", error)
             return list(data)
         return [keys[pool_key] for pool_key in refused]
+
+    def _put_many_tagged(
+        self,
+        keys: Mapping[Any, Any],
+        data: Mapping[Any, Any],
+        ttl_seconds: float | None,
+        tags: Tags,
+    ) -> list[Any]:
+        now = self._shared.cache().generations(tags)
+        return [
+            key
+            for pool_key, key in keys.items()
+            if not self._put_tagged(pool_key, data[key], ttl_seconds, now)
+        ]
 
     def _put_many(
         self,
@@ -239,28 +216,47 @@ class PoolOperations(BaseCache):
             if not self._put(pool, pool_key, entry, ttl_seconds)
         ]
 
-    def _add(self, key: Any, value: Any, timeout: Any, version: int | None) -> bool:
-        pool_key = self._pool_key(key, version)
-        payload, tag = encode(value)
+    def _add(
+        self, key: Any, value: Any, timeout: Any, version: int | None, *, tags: Tags = ()
+    ) -> bool:
         ttl_seconds = self._ttl_seconds(timeout)
+        entry = encode(value, self._shared.serializer)
         try:
-            pool = self._shared.pool()
+            pool_key = self._pool_key(key, version)
             if ttl_seconds == 0 or self._culls:
-                if pool.exists(pool_key):
+                if self._holds(pool_key):
                     return False
                 if ttl_seconds == 0:
                     return True
-                self._cull(pool)
-            return pool.put(pool_key, payload, ttl_seconds=ttl_seconds, tag=tag, only_if="absent")
+                self._cull(self._shared.pool())
+            if tags:
+                return self._shared.cache().add(pool_key, value, ttl_seconds, tags=tags)
+            return self._put_absent(pool_key, entry, ttl_seconds)
         except FAILURES as error:
             self._shared.failed("add", error)
             return False
 
+    def _put_absent(
+        self, pool_key: str | bytes, entry: tuple[bytes, int], ttl_seconds: float | None
+    ) -> bool:
+        """Store *entry* if there is none, or one that does not count."""
+        pool = self._shared.pool()
+        payload, tag = entry
+        if pool.put(pool_key, payload, ttl_seconds=ttl_seconds, tag=tag, only_if="absent"):
+            return True
+        info = pool.info(pool_key)
+        if info is None or self._counts(pool_key, info.tag):
+            return False
+        now = info.generation
+        return pool.put(pool_key, payload, ttl_seconds=ttl_seconds, tag=tag, only_if=now)
+
     def _touch(self, key: Any, timeout: Any, version: int | None) -> bool:
-        pool_key = self._pool_key(key, version)
         ttl_seconds = self._ttl_seconds(timeout)
         try:
-            return self._shared.pool().touch(pool_key, ttl_seconds)
+            pool_key = self._pool_key(key, version)
+            if ttl_seconds == 0:
+                return self._shared.pool().touch(pool_key, 0)
+            return self._shared.cache().touch(pool_key, ttl_seconds)
         except FAILURES as error:
             if ttl_seconds == 0:
                 raise
@@ -276,7 +272,11 @@ class PoolOperations(BaseCache):
         self._shared.pool().delete_many(self._pool_keys(keys, version))
 
     def _clear(self) -> None:
-        self._shared.pool().clear()
+        """Remove everything, or what is in this alias's namespace."""
+        if self._namespace is None:
+            self._shared.pool().clear()
+        else:
+            self._namespace.clear()
 
     def _discard(self, pool_key: str | bytes, error: DecodeError) -> None:
         """Drop an entry that cannot be read, so that `add` can put a good one in its place."""
@@ -303,105 +303,3 @@ class PoolOperations(BaseCache):
             for _ in range(min(surplus, _CULL_BATCH)):
                 if pool.evict() is None:
                     return
-
-    # Counters and versions
-
-    def _incr(self, key: Any, delta: Any, version: int | None, default: int | None = None) -> int:
-        pool_key = self._pool_key(key, version)
-        try:
-            total: int | None = self._incr_entry(self._shared.pool(), pool_key, delta, default)
-        except DecodeError as error:
-            self._discard(pool_key, error)
-        except FAILURES as error:
-            self._shared.failed("incr", error)
-        else:
-            if total is not None:
-                return total
-        raise _key_not_found(key)
-
-    def _incr_entry(
-        self, pool: Pool, pool_key: str | bytes, delta: Any, default: int | None
-    ) -> Any:
-        """Return the sum, or None when there is no entry and no *default* for it."""
-        if type(delta) is int and INT64_MIN <= delta <= INT64_MAX:
-            try:
-                if default is None:
-                    return pool.incr(pool_key, delta)
-                ttl_seconds = self._ttl_seconds(DEFAULT_TIMEOUT)
-                return pool.incr(
-                    pool_key, delta, initial=default, ttl_seconds=ttl_seconds, tag=TAG_INT
-                )
-            except (NotAnIntegerError, IntegerOverflowError):
-                pass
-        return self._incr_object(pool, pool_key, delta)
-
-    def _incr_object(self, pool: Pool, pool_key: str | bytes, delta: Any) -> Any:
-        """Add to what is not a 64-bit integer: a float, a longer int, anything that can be added.
-
-        The deadline stays where it was, to the millisecond.
-        """
-        for _ in range(_CAS_ATTEMPTS):
-            info = pool.info(pool_key)  # before the value: a later value fails the comparison
-            found = pool.get_tagged(pool_key)
-            if info is None or found is None:
-                return None
-            value = decode(*found) + delta
-            payload, tag = encode(value)
-            if pool.put(
-                pool_key,
-                payload,
-                ttl_seconds=info.ttl_seconds,
-                tag=tag,
-                only_if=info.generation,
-            ):
-                return value
-        return None
-
-    def _incr_version(self, key: Any, delta: int, version: int | None) -> int:
-        """Move the entry to another version, deadline and all.
-
-        Of several callers at once exactly one moves it. Between the two steps neither version has
-        it, which is a miss; never do both.
-        """
-        if version is None:
-            version = self.version
-        old_key = self._pool_key(key, version)
-        new_key = self._pool_key(key, version + delta)
-        try:
-            moved = self._move(self._shared.pool(), old_key, new_key)
-        except FAILURES as error:
-            self._shared.failed("incr_version", error)
-            moved = False
-        if not moved:
-            raise _key_not_found(key)
-        return version + delta
-
-    def _move(self, pool: Pool, old_key: str | bytes, new_key: str | bytes) -> bool:
-        taken = self._take(pool, old_key)
-        if taken is None:
-            return False
-        return pool.put(new_key, taken.payload, ttl_seconds=taken.ttl_seconds, tag=taken.tag)
-
-    def _take(self, pool: Pool, pool_key: str | bytes) -> Taken | None:
-        """Remove an entry and return what it was; of several callers one gets it."""
-        for _ in range(_CAS_ATTEMPTS):
-            info = pool.info(pool_key)
-            found = pool.get_tagged(pool_key)
-            if info is None or found is None:
-                return None
-            if pool.put(pool_key, b"", ttl_seconds=0, only_if=info.generation):
-                return Taken(*found, info.ttl_seconds)
-        return None
-
-
-def _has_plain_keys(backend: type[BaseCache]) -> bool:
-    return backend.make_key is BaseCache.make_key and backend.validate_key is BaseCache.validate_key
-
-
-def _is_harmless(key: str) -> bool:
-    """Whether Django has nothing to say about the characters of *key*; errs only towards no."""
-    return key.isascii() and key.isprintable() and " " not in key
-
-
-def _key_not_found(key: Any) -> ValueError:
-    return ValueError(f"Key '{key}' not found")

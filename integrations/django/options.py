@@ -16,15 +16,21 @@ from pmemcache.config import PoolOptions
 from pmemcache.errors import ConfigurationError
 from pmemcache.policy import UsagePolicy
 from pmemcache.pool import Pool
+from pmemcache.serializers import serializer_of
 from pmemcache.tiered import TieredCache
 
 DEFAULT_SIZE: Final = "64MiB"
 DEFAULT_HOT_SIZE: Final = "16MiB"
+DEFAULT_SERIALIZER: Final = "plain"
 
 _POOL_OPTIONS: Final = frozenset(field.name for field in fields(PoolOptions)) - {"size_bytes"}
 # What Django's own backends take; PmemCache reads them itself.
 _CULL_OPTIONS: Final = frozenset({"MAX_ENTRIES", "CULL_FREQUENCY"})
-_KNOWN_OPTIONS: Final = sorted({"size", "hot_size"} | _POOL_OPTIONS | _CULL_OPTIONS)
+# What one alias may have otherwise than another of the same pool.
+_ALIAS_OPTIONS: Final = frozenset({"namespace", "single_flight", "WARN_KEYS"})
+_KNOWN_OPTIONS: Final = sorted(
+    {"size", "hot_size", "serializer"} | _POOL_OPTIONS | _CULL_OPTIONS | _ALIAS_OPTIONS
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class PoolRequest:
     pool: PoolOptions
     hot_bytes: int
     """The most bytes of copies in each process's own memory; 0: none are made."""
+    serializer: str
+    """The name of what serializes values that have no raw form."""
 
     @classmethod
     def from_settings(cls, location: Any, options: dict[str, Any]) -> PoolRequest:
@@ -53,11 +61,13 @@ class PoolRequest:
         for name in options:
             if name not in _KNOWN_OPTIONS:
                 raise ImproperlyConfigured(_unknown_option(name))
+        _check_alias_options(options)
         try:
             return cls(
                 path=config.resolve_path(location or _default_location()),
                 pool=_pool_options(options),
                 hot_bytes=_hot_bytes(options.get("hot_size", DEFAULT_HOT_SIZE)),
+                serializer=_serializer(options.get("serializer", DEFAULT_SERIALIZER)),
             )
         except (ConfigurationError, TypeError, OSError) as error:
             message = f"CACHES entry with LOCATION {location!r}: {error}"
@@ -74,7 +84,7 @@ class PoolRequest:
         """
         options = {name: getattr(self.pool, name) for name in _POOL_OPTIONS}
         pool = Pool(self.path, self.pool.size_bytes, **options)
-        return TieredCache(pool, policy=self._policy(), strict=True)
+        return TieredCache(pool, policy=self._policy(), serializer=self.serializer, strict=True)
 
     def _policy(self) -> UsagePolicy:
         if not self.hot_bytes:
@@ -83,9 +93,16 @@ class PoolRequest:
 
     def differences(self, other: PoolRequest) -> str:
         """Return in words what *other* asks for otherwise."""
-        pool = self.pool.differences(other.pool)
-        hot = [f"hot_size={self.hot_bytes} instead of {other.hot_bytes}"]
-        return ", ".join(pool + (hot if self.hot_bytes != other.hot_bytes else []))
+        pairs = {
+            "hot_size": (self.hot_bytes, other.hot_bytes),
+            "serializer": (self.serializer, other.serializer),
+        }
+        own = [
+            f"{name}={mine} instead of {others}"
+            for name, (mine, others) in pairs.items()
+            if mine != others
+        ]
+        return ", ".join([*self.pool.differences(other.pool), *own])
 
 
 def _pool_options(options: dict[str, Any]) -> PoolOptions:
@@ -97,6 +114,38 @@ def _pool_options(options: dict[str, Any]) -> PoolOptions:
 
 def _hot_bytes(size: int | str) -> int:
     return 0 if size in (0, "0") else config.parse_size(size)
+
+
+def _serializer(name: Any) -> str:
+    if not isinstance(name, str):
+        message = f"serializer={name!r}: give its name, as 'plain', 'pickle', 'json' or 'msgpack'"
+        raise ConfigurationError(message)
+    serializer_of(name)
+    return name
+
+
+def _check_alias_options(options: dict[str, Any]) -> None:
+    """Refuse what one alias cannot ask for.
+
+    Raises:
+        ImproperlyConfigured: A flag is no bool, a namespace has no name, or two options contradict
+            each other.
+    """
+    for name in ("single_flight", "WARN_KEYS"):
+        if not isinstance(options.get(name, False), bool):
+            message = f"CACHES has {name}={options[name]!r} in OPTIONS: give True or False"
+            raise ImproperlyConfigured(message)
+    if "namespace" not in options:
+        return
+    if not isinstance(options["namespace"], str) or not options["namespace"]:
+        message = f"CACHES has namespace={options['namespace']!r} in OPTIONS: give it a name, a str"
+        raise ImproperlyConfigured(message)
+    if "MAX_ENTRIES" in options:
+        message = (
+            "CACHES has both namespace and MAX_ENTRIES in OPTIONS, but MAX_ENTRIES counts the "
+            "entries of the whole pool: leave it out, size is the limit"
+        )
+        raise ImproperlyConfigured(message)
 
 
 def _default_location() -> str:

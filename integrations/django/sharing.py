@@ -19,7 +19,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from pmemcache.errors import ConfigurationError, PmemCacheError, PoolClosedError
+from pmemcache.integrations.django.namespaces import Namespace
 from pmemcache.integrations.django.options import PoolRequest
+from pmemcache.serializers import serializer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,6 +70,7 @@ class SharedPool:
     def __init__(self, request: PoolRequest, clock: Callable[[], float] = time.monotonic) -> None:
         """Remember what to open; nothing is opened yet. *clock* counts seconds."""
         self.request = request
+        self.serializer = serializer_of(request.serializer)
         self.log = FailureLog(clock)
         self.hot: Mapping[Any, object] = _NOTHING_HOT
         """This process's copies by key: one of a key in here is likely, not sure, to be good."""
@@ -77,6 +80,12 @@ class SharedPool:
         self._cache: TieredCache | None = None
         self._failure: Exception | None = None
         self._retry_at = 0.0
+        self._namespaces: dict[str, Namespace] = {}
+
+    def namespace(self, name: str) -> Namespace:
+        """Return a namespace of this pool, the same for every caller."""
+        known = self._namespaces.get(name)
+        return known or self._namespaces.setdefault(name, Namespace(name, self.pool))
 
     def cache(self) -> TieredCache:
         """Return the open cache: the pool, and this process's copies of what it holds.
@@ -191,9 +200,19 @@ def _shared_pool(location: Any, options: tuple[tuple[str, Any], ...]) -> SharedP
     return shared
 
 
+def rebuilds() -> int:
+    """Return how often `CACHES` was overridden in this process: who keeps a backend looks again."""
+    return _rebuilds
+
+
+_rebuilds = 0
+
+
 def forget_pools(*, setting: str, **_: Any) -> None:
     """Close all pools when a test overrides `CACHES`, as Django itself drops its backends then."""
+    global _rebuilds  # noqa: PLW0603 - one count for the process
     if setting == "CACHES":
+        _rebuilds += 1
         _shared_pool.cache_clear()
         while _shared_pools:
             _shared_pools.popitem()[1].close()

@@ -18,7 +18,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_engine", "_short"}),
     frozenset({"errors", "types", "config"}),
-    frozenset({"compression", "envelope", "faults", "immutability", "plain", "signing", "stampede"}),
+    frozenset(
+        {"compression", "envelope", "faults", "immutability", "plain", "signing", "stampede"}
+    ),
     frozenset({"keys", "serializers", "stats"}),
     frozenset({"binding", "codec", "naming"}),
     frozenset({"pool", "policy"}),

@@ -1,10 +1,15 @@
-"""Backends made as Django makes them, on a pool that ends with its test. No settings are needed."""
+"""Backends made as Django makes them, on a pool that ends with its test.
+
+The site around them is pytest-django's, of these settings. It has no cache of pmemcache: tests give
+it one with the fixture `settings`.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.conf import settings as site_settings
 from django.core.cache import CacheHandler
 
 from pmemcache.integrations.django import PmemCache
@@ -15,6 +20,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BACKEND = "pmemcache.integrations.django.PmemCache"
+
+
+LIBRARY = "pmemcache.integrations.django.templatetags.pmemcache"
+
+
+def pytest_configure() -> None:
+    """Set up the site; pytest-django does the rest."""
+    site_settings.configure(
+        ALLOWED_HOSTS=["*"],
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"],
+        ROOT_URLCONF="django.urls",
+        SECRET_KEY="for these tests only",  # noqa: S106 - signs nothing
+        TEMPLATES=[
+            {
+                "BACKEND": "django.template.backends.django.DjangoTemplates",
+                "OPTIONS": {"libraries": {"pmemcache": LIBRARY}},
+            }
+        ],
+        USE_TZ=True,
+    )
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ def test_forms_do_what_the_methods_do(cache: pmemcache.TieredCache) -> None:
         assert await cache.atouch("a")
         assert await cache.attl("a") == math.inf
         assert await cache.atier_of("b") == "warm"
+        assert await cache.agenerations(("t",)) == cache.generations(("t",))
         assert await cache.aget_many(iter(["a", "b", "c"])) == {"a": -3, "b": [2]}
         assert await cache.aset_many({"c": 1, "d": 2}, 50) == []
         assert await cache.acount("c") == {"hot": 1, "warm": 1}

@@ -1,0 +1,168 @@
+"""Values that are computed on a miss, what they belong to, and locks, without the public names.
+
+With `OPTIONS["single_flight"]`, or with tags, a miss of `get_or_set` is loaded under a lease: one
+thread of one process computes, the others wait for it. What was computed before one of its tags was
+dropped is never a hit.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, Final
+
+from pmemcache.integrations.django.counting import Counting
+from pmemcache.integrations.django.locks import Lock
+from pmemcache.integrations.django.sharing import FAILURES
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from pmemcache.integrations.django.operations import Tags
+    from pmemcache.integrations.django.sharing import SharedPool
+
+_MISSING: Final = object()
+
+
+class Once:
+    """A call that is made at most once, whatever becomes of the cache around it."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._value: Any = _MISSING
+        self.error: BaseException | None = None
+        """What the function raised."""
+
+    def __call__(self, _key: Any = None) -> Any:
+        """Call the function, or answer as it did before."""
+        if self.error is not None:
+            raise self.error
+        if self._value is _MISSING:
+            try:
+                self._value = self._function()
+            except BaseException as error:
+                self.error = error
+                raise
+        return self._value
+
+    async def awaited(self, _key: Any = None) -> Any:
+        """As `__call__`; what the function returns is awaited where it can be."""
+        value = self()
+        if inspect.isawaitable(value):
+            try:
+                value = self._value = await value
+            except BaseException as error:
+                self.error = error
+                raise
+        return value
+
+
+def load(shared: SharedPool, operation: str, call: Callable[[Any], Any], once: Once) -> Any:
+    """Return what `call(cache)` does, which loads by *once*; without a pool, what *once* does.
+
+    Raises:
+        Exception: What *once* raised, here or in the process that called it.
+    """
+    try:
+        return call(shared.cache())
+    except FAILURES as error:
+        if error is once.error:
+            raise
+        shared.failed(operation, error)
+    return once()
+
+
+async def aload(
+    shared: SharedPool, operation: str, call: Callable[[Any], Awaitable[Any]], once: Once
+) -> Any:
+    """As `load`, without blocking the event loop."""
+    try:
+        return await call(shared.cache())
+    except FAILURES as error:
+        if error is once.error:
+            raise
+        shared.failed(operation, error)
+    return await once.awaited()
+
+
+class Loading(Counting):
+    """`get_or_set`, tags, locks and cached functions, without the public names."""
+
+    def _get_or_set(
+        self, key: Any, default: Any, timeout: Any, version: int | None, tags: Tags = ()
+    ) -> Any:
+        value = self._get(key, _MISSING, version)
+        if value is not _MISSING:
+            return value
+        once = Once(default if callable(default) else lambda: default)
+        if self._loads_once or tags:
+            return load(
+                self._shared,
+                "get_or_set",
+                lambda cache: cache.get_or_load(
+                    self._pool_key(key, version), once, self._ttl_seconds(timeout), tags=tags
+                ),
+                once,
+            )
+        value = once()
+        self._add(key, value, timeout, version)
+        return self._get(key, value, version)
+
+    async def _aget_or_set(
+        self, key: Any, default: Any, timeout: Any, version: int | None, tags: Tags = ()
+    ) -> Any:
+        """As `_get_or_set`; *default* is called in place, and what it returns is awaited."""
+        value = self._get(key, _MISSING, version)
+        if value is not _MISSING:
+            return value
+        once = Once(default if callable(default) else lambda: default)
+        if self._loads_once or tags:
+            return await aload(
+                self._shared,
+                "get_or_set",
+                lambda cache: cache.aget_or_load(
+                    self._pool_key(key, version),
+                    once.awaited,
+                    self._ttl_seconds(timeout),
+                    tags=tags,
+                ),
+                once,
+            )
+        value = await once.awaited()
+        self._add(key, value, timeout, version)
+        return self._get(key, value, version)
+
+    # Tags
+
+    def _generations(self, tags: Iterable[str]) -> Tags:
+        """Return what to store a value under that is computed from now on."""
+        try:
+            return self._shared.cache().generations(tags)
+        except FAILURES as error:
+            self._shared.failed("reading tags", error)
+            return tuple(tags)
+
+    def _invalidate(self, tags: Iterable[str], keys: Iterable[Any], version: int | None) -> None:
+        """Drop *tags* and remove *keys*, all of them before the first error is raised."""
+        steps: list[Callable[[], object]] = [functools.partial(self._drop_tag, tag) for tag in tags]
+        listed = list(keys)
+        if listed:
+            steps.append(functools.partial(self._delete_many, listed, version))
+        first: Exception | None = None
+        for step in steps:
+            try:
+                step()
+            except FAILURES as error:
+                first = first or error
+        if first is not None:
+            raise first
+
+    def _drop_tag(self, tag: str) -> None:
+        self._shared.cache().drop_tag(tag)
+
+    # Locks
+
+    def _lock(self, key: Any, version: int | None, **options: Any) -> Lock:
+        made = self._pool_key(key, version)
+        name = made if isinstance(made, bytes) else made.encode()
+        return Lock(self._shared.pool, name, **options)
