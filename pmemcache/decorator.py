@@ -8,6 +8,7 @@ and one computation at a time runs for each key on a host.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import itertools
@@ -15,6 +16,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import (
@@ -38,11 +40,11 @@ from pmemcache.stats import counted
 from pmemcache.tiered import TieredCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from pmemcache.stampede import LoadPolicy
 
-__all__ = ["CacheInfo", "cached", "default_cache"]
+__all__ = ["CacheInfo", "cached", "default_cache", "replaced_default_cache"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -299,6 +301,8 @@ class _Calls(Generic[_R]):
             else None
         )
         """The cache, once it is open and of use."""
+        if options.cache is None:
+            _DEFAULT.users.add(self)
         load = options.load
         self.must_load = load is not None and load.looks_ahead
         try:
@@ -528,6 +532,16 @@ class _DefaultCache:
         self._lock = threading.Lock()
         self._cache: TieredCache | None = None
         self._retry_at = 0.0
+        self.users: weakref.WeakSet[_Calls[Any]] = weakref.WeakSet()
+        """The functions that name no cache; each remembers the one it was given."""
+
+    def replace(self, cache: TieredCache | None) -> TieredCache | None:
+        """Be *cache* from now on, for all functions; None: opened anew. Return the one before."""
+        with self._lock:
+            before, self._cache = self._cache, cache
+        for calls in list(self.users):
+            calls.opened = None
+        return before
 
     def get(self) -> TieredCache | None:
         """Return the cache; None while it cannot be opened, which is tried every five seconds.
@@ -559,6 +573,16 @@ class _DefaultCache:
 
 _DEFAULT: Final = _DefaultCache()
 os.register_at_fork(after_in_child=_DEFAULT.forked)
+
+
+@contextlib.contextmanager
+def replaced_default_cache(cache: TieredCache) -> Iterator[None]:
+    """Let functions that name no cache use *cache* in this block; for tests."""
+    before = _DEFAULT.replace(cache)
+    try:
+        yield
+    finally:
+        _DEFAULT.replace(before)
 
 
 def default_cache() -> TieredCache:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
+    from pmemcache.envelope import Generations
     from pmemcache.integrations.django.locks import Lock
     from pmemcache.integrations.django.operations import Tags
 
@@ -372,6 +373,13 @@ class PmemCache(Inspection):
     async def ainvalidate(self, *tags: str) -> None:
         """Make every entry with one of *tags* a miss, as `invalidate`."""
         self._invalidate(tags, (), None)
+
+    def generations(self, *tags: str) -> Generations:
+        """Return what to give to `set` as its *tags* for a value that is computed from now on.
+
+        Should one of them be invalidated before the `set`, the value is never a hit.
+        """
+        return self._generations(tags)
 
     def invalidate_on_commit(
         self,

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from typing import TYPE_CHECKING, Any, Final
 
+from pmemcache.envelope import GENERATION_BYTES, Generations
 from pmemcache.integrations.django.counting import Counting
 from pmemcache.integrations.django.locks import Lock
 from pmemcache.integrations.django.sharing import FAILURES
+from pmemcache.warm import tag_digest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -134,13 +137,13 @@ class Loading(Counting):
 
     # Tags
 
-    def _generations(self, tags: Iterable[str]) -> Tags:
-        """Return what to store a value under that is computed from now on."""
+    def _generations(self, tags: Iterable[str]) -> Generations:
         try:
             return self._shared.cache().generations(tags)
         except FAILURES as error:
             self._shared.failed("reading tags", error)
-            return tuple(tags)
+        unknown = os.urandom(GENERATION_BYTES)  # what is stored under it is never a hit
+        return Generations((tag_digest(tag), unknown) for tag in tags)
 
     def _invalidate(self, tags: Iterable[str], keys: Iterable[Any], version: int | None) -> None:
         """Drop *tags* and remove *keys*, all of them before the first error is raised."""

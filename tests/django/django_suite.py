@@ -1,26 +1,23 @@
-"""Run Django's own tests of a cache backend on pmemcache, in a process of their own.
+"""Run Django's own tests of what uses a cache, in a process of its own, with pmemcache for it.
 
-    python tests/django/django_suite.py FOLDER
+    python tests/django/django_suite.py FOLDER LABEL...
 
 The tests come with the source distribution of the installed Django, which pip fetches once into
-FOLDER. Prints one line of JSON: the number of tests run and the failures, each with its traceback.
+FOLDER. Labels are those of Django's `runtests.py`, and `base_cache_tests`. See `suite_settings` and
+`suite_runner` for what stands in for what, and for what is left out.
 """
 
 from __future__ import annotations
 
-import json
+import os
+import runpy
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import django
-from django.conf import settings
-
-if TYPE_CHECKING:
-    import unittest
 
 
 def tests_folder(folder: Path) -> Path:
@@ -43,40 +40,14 @@ def _download(folder: Path) -> None:
     subprocess.run(command, check=True, stdout=sys.stderr)
 
 
-def configure() -> None:
-    """Set up Django as its own test runner does for the tests of the cache."""
-    settings.configure(
-        CACHES={"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}},
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
-        INSTALLED_APPS=["cache"],
-        SECRET_KEY="for these tests only",  # noqa: S106 - signs nothing
-        USE_TZ=False,
-    )
-    django.setup()
-
-
-def run() -> unittest.TestResult:
-    """Run `base_cache_tests.py` and return its results."""
-    from django.test.runner import DiscoverRunner  # noqa: PLC0415 - needs settings
-
-    runner = DiscoverRunner(verbosity=0)
-    runner.setup_test_environment()
-    suite = runner.build_suite(["base_cache_tests"])
-    databases = runner.setup_databases(serialized_aliases=set())
-    try:
-        return runner.run_suite(suite)
-    finally:
-        runner.teardown_databases(databases)
-
-
 def main() -> None:
-    """Fetch, run, report."""
-    sys.path.insert(0, str(tests_folder(Path(sys.argv[1]))))
-    configure()
-    result = run()
-    failures = {str(test): trace for test, trace in result.failures + result.errors}
-    skipped = {str(test): reason for test, reason in result.skipped}
-    print(json.dumps({"run": result.testsRun, "failures": failures, "skipped": skipped}))  # noqa: T201
+    """Fetch, and run what Django's own `runtests.py` does with these labels."""
+    tests = tests_folder(Path(sys.argv[1]).resolve())
+    os.chdir(tests)
+    sys.path.insert(0, str(tests))
+    options = ["--settings=suite_settings", "--parallel=1", "--verbosity=0", "--noinput"]
+    sys.argv = ["runtests.py", *options, *sys.argv[2:]]
+    runpy.run_path("runtests.py", run_name="__main__")
 
 
 if __name__ == "__main__":
