@@ -29,7 +29,7 @@ PACKAGE_SOURCES := pyproject.toml README.md $(shell find native pmemcache integr
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help format demo test bench bench-tools bench-python bench-speed bench-stampede bench-tiers bench-tiers-replay bench-replay bench-space bench-restart bench-plots serve lint clean venv install sample dev redis headers browser \
+.PHONY: help format demo test bench bench-tools bench-python bench-django bench-speed bench-stampede bench-tiers bench-tiers-replay bench-replay bench-space bench-restart bench-plots serve lint clean venv install sample dev redis headers browser \
 	faults lint-c lint-python types ctest ctest-plain ctest-asan ctest-tsan ctest-faults memcheck fuzz fuzz-short soak model test-core \
 	test-django test-django6 test-sample test-compare test-packaging run-demo run-serve
 
@@ -47,8 +47,8 @@ test: ## every test, as continuous integration runs them
 		model test-core test-django test-django6 test-sample test-compare test-packaging
 
 bench: ## benchmarks against peers and targets: build/bench/*.json and plots
-	@$(STEPS) --setup headers venv install bench-tools --then bench-python bench-speed bench-stampede bench-tiers \
-		bench-tiers-replay bench-replay bench-space bench-restart bench-plots
+	@$(STEPS) --setup headers venv install bench-tools redis --then bench-python bench-django bench-speed bench-stampede \
+		bench-tiers bench-tiers-replay bench-replay bench-space bench-restart bench-plots
 
 serve: ## the sample site in a browser
 	@$(STEPS) --setup headers venv install sample --then run-serve
@@ -111,6 +111,9 @@ run-serve: ## the site
 
 bench-python: ## one call from Python, beside py-lmdb
 	$(BIN)/python benchmarks/python_calls.py
+
+bench-django: ## one call of the Django backend, beside LocMemCache, RedisCache and django-redis
+	$(BIN)/python benchmarks/django_calls.py
 
 bench-speed: ## the engine, beside a memcpy
 	$(BIN)/python benchmarks/speed.py

@@ -29,10 +29,10 @@ if [ ! -e "$venv/.ready" ]; then
     echo "  making $venv with $("$python" --version)"
     "$python" -m venv --clear "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade pip
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-        'django>=6,<7' pytest pytest-timeout "$wheel"
     touch "$venv/.ready"
 fi
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'django>=6,<7' \
+    msgpack pytest pytest-django pytest-timeout pytest-xdist "$wheel"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
 echo "  Django $("$venv/bin/python" -m django --version) on $("$venv/bin/python" --version)"
 "$venv/bin/pytest" --junitxml="$REPORT" "$@"

@@ -17,13 +17,20 @@ import django
 from django.conf import settings
 
 
+class StandIn(MagicMock):
+    """Whatever is asked of it; it can be stored in a cache."""
+
+    def __reduce__(self) -> tuple[type[StandIn], tuple[()]]:
+        return StandIn, ()
+
+
 class Names(dict[str, Any]):
     """The names of a program, and a stand-in for each that it does not define."""
 
     def __missing__(self, name: str) -> Any:
         if hasattr(builtins, name):
             raise KeyError(name)
-        self[name] = MagicMock(name=name)
+        self[name] = StandIn(name=name)
         return self[name]
 
 
