@@ -12,6 +12,7 @@ from django.core.cache import CacheKeyWarning
 from django.core.exceptions import ImproperlyConfigured
 
 from pmemcache.integrations.django import PmemCache
+from pmemcache.integrations.django.namespaces import Namespace
 from pmemcache.integrations.django.sharing import forget_pools
 
 if TYPE_CHECKING:
@@ -168,15 +169,19 @@ def test_threads_find_one_generation(make_cache: Callable[..., PmemCache]) -> No
     assert len(make_cache(namespace="a").keys()) == 6
 
 
-def test_generation_that_is_used_stays_in_a_full_pool(make_cache: Callable[..., PmemCache]) -> None:
-    cache, other = make_cache(size="1MiB", namespace="a"), make_cache(size="1MiB")
-    cache.set("key", "value", None)
-    for number in range(500):  # ten times what the pool holds
-        other.set(f"filler{number}", bytes(20_000))
-        for _ in range(8):
-            cache.get("key")
+def test_pool_is_told_now_and_then_that_a_generation_is_used(
+    cache: PmemCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looks at its version are not seen by the pool, which would give it up."""
+    pool = cache._shared.pool()
+    bumped: list[Any] = []
+    monkeypatch.setattr(pool, "bump", bumped.append)
+    namespace = Namespace("a", lambda: pool)
+    prefixes = {namespace.prefix() for _ in range(1000)}
 
-    assert cache.get("key") == "value"
+    assert len(prefixes) == 1
+    assert len(bumped) > 10
+    assert {pool.get(key) is not None for key in bumped} == {True}
 
 
 @pytest.mark.parametrize(
