@@ -35,7 +35,7 @@ class PmemCache(Inspection):
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """Return the value of *key*, or *default*."""
         # What `_get` does with a key of Django's own that is hot, with no call but one.
-        if self.key_func is self._plain_key_func and self._namespace is None:
+        if self.key_func is self._hot_key_func:
             shared = self._shared
             number = self.version if version is None else version
             made = f"{self.key_prefix!s}:{number!s}:{key!s}"
@@ -47,9 +47,11 @@ class PmemCache(Inspection):
                     return default
         return self._get(key, default, version)
 
+    _get_hot = get  # under a name that no tool replaces
+
     async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """Return the value of *key*, or *default*."""
-        return self._get(key, default, version)
+        return self._get_hot(key, default, version)
 
     def set(  # noqa: PLR0913 - Django's arguments, two of Redis, and tags
         self,

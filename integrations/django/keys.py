@@ -51,6 +51,7 @@ class PoolKeys(BaseCache):
             kind.make_key is BaseCache.make_key and kind.validate_key is BaseCache.validate_key
         )
         self._plain_key_func = default_key_func if is_plain else None
+        self._hot_key_func = self._plain_key_func if self._namespace is None else None
 
     def _pool_key(self, key: Any, version: int | None) -> str | bytes:
         """Return the pool's key, after the warnings that Django gives about it.

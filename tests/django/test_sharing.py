@@ -9,7 +9,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.core.cache.backends.base import BaseCache
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
@@ -22,10 +21,6 @@ if TYPE_CHECKING:
     from django.core.cache import CacheHandler
 
     from pmemcache.integrations.django.sharing import SharedPool
-
-PUBLIC = [name for name in vars(BaseCache) if not name.startswith("_")]
-# What a backend inherits: keys and arguments, not operations.
-INHERITED = {"get_backend_timeout", "make_key", "validate_key", "make_and_validate_key"}
 
 
 def _shared(caches: CacheHandler, alias: str) -> SharedPool:
@@ -179,44 +174,3 @@ def test_overriding_caches_in_a_test_closes_the_pools(make_cache: Callable[..., 
     setting_changed.send(sender=None, setting="CACHES", value={}, enter=True)
 
     assert make_cache(size="3MiB").get("key") is None
-
-
-def test_every_operation_is_a_plain_function_of_the_class() -> None:
-    operations = set(PUBLIC) - INHERITED
-
-    assert operations <= set(vars(PmemCache))
-    for name in operations:
-        assert vars(PmemCache)[name].__code__
-
-
-def test_no_operation_calls_a_public_one(cache: PmemCache) -> None:
-    calls = {
-        "set": ("key", 1),
-        "get": ("key",),
-        "add": ("key", 1),
-        "get_or_set": ("new", 1),
-        "get_many": (["key"],),
-        "set_many": ({"key": 1},),
-        "has_key": ("key",),
-        "incr": ("key",),
-        "decr": ("key",),
-        "incr_version": ("key",),
-        "decr_version": ("key", 1, 2),
-        "touch": ("key",),
-        "delete": ("key",),
-        "delete_many": (["key"],),
-        "clear": (),
-    }
-    originals = {name: getattr(cache, name) for name in calls}
-
-    def forbid(name: str) -> Callable[..., None]:
-        def fail(*_: Any, **__: Any) -> None:
-            pytest.fail(f"{name} was called")
-
-        return fail
-
-    for name in calls:
-        setattr(cache, name, forbid(name))
-        setattr(cache, f"a{name}", forbid(f"a{name}"))
-    for name, arguments in calls.items():
-        originals[name](*arguments)
