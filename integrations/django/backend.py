@@ -35,10 +35,9 @@ class PmemCache(Inspection):
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """Return the value of *key*, or *default*."""
         # What `_get` does with a key of Django's own that is hot, with no call but one.
-        if self.key_func is self._hot_key_func:
+        if version is None and self.key_func is self._hot_key_func:
             shared = self._shared
-            number = self.version if version is None else version
-            made = f"{self.key_prefix!s}:{number!s}:{key!s}"
+            made = self._start + key if type(key) is str else f"{self._start}{key!s}"
             if made in shared.hot:  # so it is a key that Django has nothing to say about
                 try:
                     return shared.find(made, default)

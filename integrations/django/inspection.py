@@ -85,7 +85,7 @@ class Inspection(Loading):
             message = "keys can be listed only where KEY_FUNCTION is Django's own"
             raise NotImplementedError(message)
         start = "" if self._namespace is None else self._namespace.prefix()
-        return f"{start}{self.key_prefix}:{self.version if version is None else version}:"
+        return start + self._prefix_of(version)
 
 
 def _glob(pattern: str) -> re.Pattern[str]:

@@ -31,6 +31,31 @@ _SURELY_SHORT: Final = 16_000
 class PoolKeys(BaseCache):
     """A backend's settings, and what it makes of its arguments."""
 
+    # What keys of the default version begin with: made anew when one of its parts is set.
+    _start = ""
+    _key_prefix: Any = ""
+    _version: Any = 1
+
+    @property
+    def key_prefix(self) -> Any:
+        """What stands first in every key."""
+        return self._key_prefix
+
+    @key_prefix.setter
+    def key_prefix(self, key_prefix: Any) -> None:
+        self._key_prefix = key_prefix
+        self._start = f"{key_prefix!s}:{self._version!s}:"
+
+    @property
+    def version(self) -> Any:
+        """The version of keys that are given none."""
+        return self._version
+
+    @version.setter
+    def version(self, version: Any) -> None:
+        self._version = version
+        self._start = f"{self._key_prefix!s}:{version!s}:"
+
     def __init__(self, location: str | os.PathLike[str], params: dict[str, Any]) -> None:
         """Find the pool of *location*; it is opened by the first operation."""
         super().__init__(params)
@@ -64,8 +89,7 @@ class PoolKeys(BaseCache):
         """
         start = "" if self._namespace is None else self._namespace.prefix()
         if self.key_func is self._plain_key_func:
-            number = self.version if version is None else version
-            made = f"{self.key_prefix!s}:{number!s}:{key!s}"
+            made = f"{self._prefix_of(version)}{key!s}"
             if len(made) <= MEMCACHE_MAX_KEY_LENGTH and is_harmless(made):
                 return start + made
             if not self._warns:
@@ -80,13 +104,16 @@ class PoolKeys(BaseCache):
         given = list(keys)
         if self.key_func is self._plain_key_func:
             start = "" if self._namespace is None else self._namespace.prefix()
-            number = self.version if version is None else version
-            prefix = f"{start}{self.key_prefix!s}:{number!s}:"
+            prefix = start + self._prefix_of(version)
             made = {f"{prefix}{key!s}": key for key in given}
             longest = max(map(len, made), default=0) - len(start)
             if longest <= MEMCACHE_MAX_KEY_LENGTH and is_harmless("".join(made)):
                 return made
         return {self._pool_key(key, version): key for key in given}
+
+    def _prefix_of(self, version: int | None) -> str:
+        """Return what Django puts before each key, where the function that does so is its own."""
+        return self._start if version is None else f"{self._key_prefix!s}:{version!s}:"
 
     def _ttl_seconds(self, timeout: Any) -> float | None:
         """Return the time to live for a `timeout` of Django: None never ends, 0 is over already."""

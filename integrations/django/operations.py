@@ -57,8 +57,11 @@ class PoolOperations(PoolKeys):
             return {}
         values = {}
         for pool_key, (payload, tag) in found.items():
+            if tag == TAG_BYTES:
+                values[asked[pool_key]] = payload
+                continue
             try:
-                value = payload if tag == TAG_BYTES else decode(payload, tag)
+                value = decode(payload, tag)
             except DecodeError:  # more than a value, or none: the cache knows what to do with it
                 value = self._get(asked[pool_key], _MISSING, version)
             if value is not _MISSING:

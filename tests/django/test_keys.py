@@ -82,3 +82,28 @@ def test_key_function_may_change_after_the_cache_was_made(
     cache.set("key", 1)
 
     assert list(cache._shared.pool().keys()) == [b"mine-key"]
+
+
+def test_prefix_and_version_may_change_after_the_cache_was_made(cache: PmemCache) -> None:
+    cache.set("key", "first")
+    for _ in range(4):
+        assert cache.get("key") == "first"
+    cache.key_prefix = "site"
+    assert cache.get("key") is None
+    cache.set("key", "second")
+    cache.version = 3
+    assert cache.get("key") is None
+    cache.set("key", "third")
+
+    assert cache.get_many(["key"]) == {"key": "third"}
+    assert cache.get("key", version=1) == "second"
+    assert set(cache._shared.pool().keys()) == {b":1:key", b"site:1:key", b"site:3:key"}
+
+
+@pytest.mark.parametrize("key", [7, 1.5, None, True, ("a", 1), b"bytes"], ids=repr)
+def test_key_of_any_type_is_its_text(cache: PmemCache, key: Any) -> None:
+    cache.set(key, "value")
+    for _ in range(4):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CacheKeyWarning)
+            assert cache.get(key) == cache.get(str(key)) == "value"
