@@ -101,9 +101,8 @@ def test_prefix_and_version_may_change_after_the_cache_was_made(cache: PmemCache
 
 
 @pytest.mark.parametrize("key", [7, 1.5, None, True, ("a", 1), b"bytes"], ids=repr)
+@pytest.mark.filterwarnings("ignore::django.core.cache.backends.base.CacheKeyWarning")
 def test_key_of_any_type_is_its_text(cache: PmemCache, key: Any) -> None:
     cache.set(key, "value")
     for _ in range(4):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CacheKeyWarning)
-            assert cache.get(key) == cache.get(str(key)) == "value"
+        assert cache.get(key) == cache.get(str(key)) == "value"
