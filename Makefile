@@ -31,7 +31,7 @@ PACKAGE_SOURCES := pyproject.toml README.md $(shell find native pmemcache integr
 .DELETE_ON_ERROR:
 .PHONY: help format demo test bench bench-tools bench-python bench-django bench-speed bench-stampede bench-tiers bench-tiers-replay bench-replay bench-space bench-restart bench-plots serve lint clean venv install sample dev redis headers browser \
 	faults lint-c lint-python types ctest ctest-plain ctest-asan ctest-tsan ctest-faults memcheck fuzz fuzz-short soak model test-core \
-	test-django test-django6 test-sample test-compare test-packaging run-demo run-serve
+	test-django test-django-app test-django6 test-sample test-compare test-packaging run-demo run-serve
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -44,7 +44,7 @@ demo: ## the sample site under real workers, side by side with Redis: build/demo
 test: ## every test, as continuous integration runs them
 	@$(STEPS) --reports $(REPORTS) --setup headers venv install dev redis browser \
 		--then lint-python types lint-c ctest-plain memcheck ctest-asan ctest-tsan ctest-faults fuzz-short \
-		model test-core test-django test-django6 test-sample test-compare test-packaging
+		model test-core test-django test-django-app test-django6 test-sample test-compare test-packaging
 
 bench: ## benchmarks against peers and targets: build/bench/*.json and plots
 	@$(STEPS) --setup headers venv install bench-tools redis --then bench-python bench-django bench-speed bench-stampede \
@@ -241,7 +241,7 @@ $(STAMPS)/faults: $(PACKAGE_SOURCES) | $(STAMPS)/venv
 
 test-core: faults ## the package: pool, binding, serializers, processes
 	$(PYTEST) tests --ignore=tests/django --ignore=tests/sample_project \
-		--ignore=tests/compare --ignore=tests/packaging --ignore=tests/model
+		--ignore=tests/compare --ignore=tests/django_app --ignore=tests/packaging --ignore=tests/model
 
 model: ## the protocol, model-checked with spin
 	@tools/peers.sh spin
@@ -250,8 +250,12 @@ model: ## the protocol, model-checked with spin
 test-django: ## the Django backend and Django's own cache suite, Django 5.2
 	$(PYTEST) tests/django
 
+test-django-app: ## a site with pmemcache in INSTALLED_APPS: checks, commands, admin page, metrics
+	$(PYTEST) tests/django_app
+
 test-django6: $(WHEELS)/stamp ## the same with the newest Django 6, where Python >= 3.12 is
 	@REPORT=$(REPORTS)/$@.xml tools/django6.sh $(VENV6) $(WHEELS)/*.whl tests/django
+	@REPORT=$(REPORTS)/$@-app.xml tools/django6.sh $(VENV6) $(WHEELS)/*.whl tests/django_app
 
 test-sample: ## the sample site, in a headless browser too
 	$(PYTEST) tests/sample_project

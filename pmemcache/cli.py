@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pmemcache.stats import PoolStats
 
-__all__ = ["main"]
+__all__ = ["main", "stat_text"]
 
 _CLEAR_SCREEN: Final = "\x1b[2J\x1b[H"
 
@@ -117,18 +117,24 @@ def _print_diagnosis(found: Diagnosis) -> None:
 
 def _stat(options: argparse.Namespace) -> int:
     with Pool.attach(options.pool) as pool:
-        stats = pool.stats()
-        geometry = asdict(pool.geometry())
-    del geometry["created"]
-    if options.json:
-        print(json.dumps({**geometry, **stats.as_dict(), "hit_ratio": stats.hit_ratio}))
-        return 0
-    for name, value in geometry.items():
-        print(f"{name:<18}{value}")
-    print(f"{'hit_ratio':<18}{stats.hit_ratio:.4f}")
-    for name, unit, sentence in stat_table():
-        print(f"{name:<18}{_amount(stats.as_dict()[name], unit):<24}{sentence}")
+        print(stat_text(pool, as_json=options.json))
     return 0
+
+
+def stat_text(pool: Pool, *, as_json: bool = False) -> str:
+    """Return the statistics of *pool* as lines for people, or as one JSON object."""
+    stats = pool.stats()
+    geometry = asdict(pool.geometry())
+    del geometry["created"]
+    if as_json:
+        return json.dumps({**geometry, **stats.as_dict(), "hit_ratio": stats.hit_ratio})
+    lines = [f"{name:<18}{value}" for name, value in geometry.items()]
+    lines.append(f"{'hit_ratio':<18}{stats.hit_ratio:.4f}")
+    lines += [
+        f"{name:<18}{_amount(stats.as_dict()[name], unit):<24}{sentence}"
+        for name, unit, sentence in stat_table()
+    ]
+    return "\n".join(lines)
 
 
 def _top(options: argparse.Namespace) -> int:

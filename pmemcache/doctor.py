@@ -40,6 +40,7 @@ class Diagnosis:
     mount_options: str = ""
     dax: bool = False
     dram: bool = False
+    remote: bool = False
     huge_pages: str = "never"
     free_bytes: int = 0
     size_bytes: int = 0
@@ -60,8 +61,13 @@ class Diagnosis:
         return {**vars(self), "usable": self.usable}
 
 
-def diagnose(path: Path) -> Diagnosis:
-    """Return what *path*, a directory or a file in it, is worth as the place of a pool."""
+def diagnose(path: Path, *, probe: bool = True) -> Diagnosis:
+    """Return what *path*, a directory or a file in it, is worth as the place of a pool.
+
+    Args:
+        probe: Write a file to find out about DAX; without it nothing is written, and `dax` is
+            False.
+    """
     directory = path if path.is_dir() else path.parent
     found = Diagnosis(directory=os.path.realpath(directory))
     if not directory.is_dir():
@@ -71,7 +77,7 @@ def diagnose(path: Path) -> Diagnosis:
     _look_at_space(found)
     _look_at_permissions(found)
     if os.access(directory, os.W_OK | os.X_OK):
-        found.dax = _is_dax(directory)
+        found.dax = probe and _is_dax(directory)
     else:
         found.problems.append(f"{directory} cannot be written: give this user the right to")
     if not (found.dax or found.dram):
@@ -94,7 +100,8 @@ def _look_at_mount(found: Diagnosis) -> None:
             found.file_system = kind
             found.mount_options = f"{before.split()[5]},{options}"
     found.dram = found.file_system in _DRAM_FILE_SYSTEMS
-    if found.file_system in _REMOTE_FILE_SYSTEMS:
+    found.remote = found.file_system in _REMOTE_FILE_SYSTEMS
+    if found.remote:
         found.problems.append(f"{found.file_system} is a network file system: use a local one")
     if "ro" in found.mount_options.split(","):
         found.problems.append(f"{found.mount_point} is mounted read-only: mount it with -o rw")

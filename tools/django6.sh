@@ -32,7 +32,7 @@ if [ ! -e "$venv/.ready" ]; then
     touch "$venv/.ready"
 fi
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'django>=6,<7' \
-    msgpack pytest pytest-django pytest-timeout pytest-xdist "$wheel"
+    django-debug-toolbar msgpack prometheus-client pytest pytest-django pytest-timeout pytest-xdist "$wheel"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
 echo "  Django $("$venv/bin/python" -m django --version) on $("$venv/bin/python" --version)"
 "$venv/bin/pytest" --junitxml="$REPORT" "$@"

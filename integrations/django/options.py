@@ -28,8 +28,13 @@ _POOL_OPTIONS: Final = frozenset(field.name for field in fields(PoolOptions)) - 
 _CULL_OPTIONS: Final = frozenset({"MAX_ENTRIES", "CULL_FREQUENCY"})
 # What one alias may have otherwise than another of the same pool.
 _ALIAS_OPTIONS: Final = frozenset({"namespace", "single_flight", "WARN_KEYS"})
-_KNOWN_OPTIONS: Final = sorted(
+KNOWN_OPTIONS: Final = sorted(
     {"size", "hot_size", "serializer"} | _POOL_OPTIONS | _CULL_OPTIONS | _ALIAS_OPTIONS
+)
+# What stands beside OPTIONS: Django reads the others in small letters, too.
+_DJANGO_SETTINGS: Final = (
+    *("BACKEND", "KEY_FUNCTION", "KEY_PREFIX", "LOCATION", "OPTIONS", "TIMEOUT", "VERSION"),
+    *("cull_frequency", "max_entries", "timeout"),
 )
 
 
@@ -55,12 +60,13 @@ class PoolRequest:
             options: `OPTIONS`.
 
         Raises:
-            ImproperlyConfigured: An option is unknown or out of its range, or there is no such
-                directory.
+            ImproperlyConfigured: An option is unknown or out of its range, two contradict each
+                other, or there is no such directory.
         """
         for name in options:
-            if name not in _KNOWN_OPTIONS:
+            if name not in KNOWN_OPTIONS:
                 raise ImproperlyConfigured(_unknown_option(name))
+        _refuse_contradictions(options)
         _check_alias_options(options)
         try:
             return cls(
@@ -161,9 +167,46 @@ def _default_location() -> str:
     return str(path.with_name(f"django-{project}.pool"))
 
 
+def misplaced_setting(name: str) -> str | None:
+    """Return what to do about a setting beside `OPTIONS` that nothing reads; None: leave it."""
+    if name in _DJANGO_SETTINGS:
+        return None
+    if name in KNOWN_OPTIONS:
+        return f"Write it inside of OPTIONS: {{{name!r}: ...}}."
+    close = difflib.get_close_matches(name, [*_DJANGO_SETTINGS, *KNOWN_OPTIONS], n=1, cutoff=0.8)
+    return f"Did you mean {close[0]!r}?" if close else None
+
+
+def _refuse_contradictions(options: dict[str, Any]) -> None:
+    """Refuse options of which each is right, but not with the other.
+
+    Raises:
+        ImproperlyConfigured: There are two of them.
+    """
+    contradiction = ""
+    if options.get("eviction") == "none" and "MAX_ENTRIES" in options:
+        contradiction = (
+            "eviction='none' keeps every entry, and MAX_ENTRIES gives entries up: leave out one; "
+            "for a bound that evicts, choose eviction='s3fifo'"
+        )
+    elif options.get("preallocate") is True and options.get("size", DEFAULT_SIZE) is None:
+        contradiction = (
+            "preallocate=True takes the whole size at once, and size=None is all that the file "
+            "system has: give a size, such as '1GiB', or leave out preallocate"
+        )
+    if contradiction:
+        message = f"CACHES has contradictory OPTIONS of a PmemCache: {contradiction}"
+        raise ImproperlyConfigured(message)
+
+
 def _unknown_option(name: str) -> str:
-    close = difflib.get_close_matches(name, _KNOWN_OPTIONS, n=1)
+    if name.upper() in _DJANGO_SETTINGS:
+        return (
+            f"CACHES has the unknown option {name!r} in OPTIONS of a PmemCache: write "
+            f"{name.upper()!r} beside OPTIONS, not in it."
+        )
+    close = difflib.get_close_matches(name, KNOWN_OPTIONS, n=1)
     if not close:
-        close = [known for known in _KNOWN_OPTIONS if known.lower() == name.lower()]
-    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(_KNOWN_OPTIONS)}."
+        close = [known for known in KNOWN_OPTIONS if known.lower() == name.lower()]
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(KNOWN_OPTIONS)}."
     return f"CACHES has the unknown option {name!r} in OPTIONS of a PmemCache: {hint}"

@@ -100,6 +100,11 @@ class SharedPool:
         cache = self._cache
         return self._open() if cache is None else cache
 
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has the pool open."""
+        return self._cache is not None
+
     def pool(self) -> Pool:
         """Return the pool of the open cache; raise as `cache` does."""
         return self.cache().pool
@@ -198,6 +203,11 @@ def _shared_pool(location: Any, options: tuple[tuple[str, Any], ...]) -> SharedP
         )
         raise ImproperlyConfigured(message)
     return shared
+
+
+def open_pools() -> list[SharedPool]:
+    """Return the pools that this process has open."""
+    return [shared for shared in _shared_pools.values() if shared.is_open]
 
 
 def rebuilds() -> int:

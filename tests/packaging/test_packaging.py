@@ -101,6 +101,8 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         ".pyi",
         ".so",
         ".typed",
+        ".css",
+        ".html",
     }
 
 
@@ -127,3 +129,15 @@ def test_one_wheel_works_on_every_python(
     environment = make_environment(interpreter)
     environment.pip("install", wheel)
     assert environment.python(STORE_AND_READ) == "b'value' []"
+
+
+def test_django_finds_templates_styles_and_commands(installed: Environment) -> None:
+    code = """
+from importlib.resources import files
+django = files("pmemcache.integrations") / "django"
+for name in ("templates/pmemcache/admin_page.html", "templates/pmemcache/panel.html",
+             "static/pmemcache/admin.css", "management/commands/pmemcache.py"):
+    assert django.joinpath(name).is_file(), name
+print("all there")
+"""
+    assert installed.python(code) == "all there"
