@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.cache import InvalidCacheBackendError
+from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from pmemcache.integrations.django.backend import PmemCache
 from pmemcache.integrations.django.sharing import shared_pool
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pmemcache.integrations.django.sharing import SharedPool
 
 __all__ = ["pmem_settings", "pool_of", "pools"]
 
 
-def pmem_settings() -> dict[str, dict[str, Any]]:
+@functools.cache
+def pmem_settings() -> Mapping[str, Mapping[str, Any]]:
     """Return the entries of `CACHES` whose backend is `PmemCache` or made from it, by alias."""
     return {alias: entry for alias, entry in settings.CACHES.items() if _is_pmem(entry)}
 
@@ -49,9 +54,17 @@ def pools() -> dict[SharedPool, list[str]]:
     return found
 
 
-def _is_pmem(entry: dict[str, Any]) -> bool:
+def _is_pmem(entry: Mapping[str, Any]) -> bool:
     try:
         kind = import_string(entry.get("BACKEND", ""))
     except ImportError:  # Django says so when the alias is used
         return False
     return isinstance(kind, type) and issubclass(kind, PmemCache)
+
+
+def _look_again(*, setting: str, **_: Any) -> None:
+    if setting == "CACHES":
+        pmem_settings.cache_clear()
+
+
+setting_changed.connect(_look_again)

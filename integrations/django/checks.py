@@ -21,7 +21,7 @@ from pmemcache.integrations.django.aliases import pmem_settings
 from pmemcache.integrations.django.options import PoolRequest, misplaced_setting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["check_caches", "check_default_for_deployment"]
 
@@ -212,7 +212,7 @@ def _check_geometries(requests: dict[str, PoolRequest]) -> Iterator[CheckMessage
             )
 
 
-def _misplaced(alias: str, entry: dict[str, Any]) -> Iterator[CheckMessage]:
+def _misplaced(alias: str, entry: Mapping[str, Any]) -> Iterator[CheckMessage]:
     """Find what Django passes over in silence."""
     for setting in entry:
         advice = misplaced_setting(setting)

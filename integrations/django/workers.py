@@ -7,6 +7,7 @@ there. That entry is a cache entry like others: eviction or `clear` begins the s
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import os
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pmemcache.pool import Pool
     from pmemcache.stats import TieredStats
 
-__all__ = ["OWN_READS", "SUMS", "Worker", "WorkerReport", "add_to_report", "read_report"]
+__all__ = ["OWN_READS", "SUMS", "Worker", "WorkerReport", "add_to_report", "count", "read_report"]
 
 _COUNTS: Final[dict[str, str]] = {
     "hot_hits": "look-ups answered by the worker's own memory",
@@ -56,7 +57,7 @@ class WorkerReport:
     """What the workers said of themselves."""
 
     totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SUMS, 0))
-    """Each of `SUMS`, over all workers, those that have ended included."""
+    """Each of `SUMS`, and what `count` added to, over all workers, ended ones included."""
     workers: tuple[Worker, ...] = ()
     """Those that have reported in the last minute, by process id."""
 
@@ -83,6 +84,13 @@ class _Reporter:
         self._due = 0.0
         self._told = dict.fromkeys(SUMS, 0)
         self._reads = 0
+        self._own: collections.Counter[str] = collections.Counter()
+        self._own_lock = threading.Lock()
+
+    def count(self, name: str, number: int) -> None:
+        """Add to a sum of the site's own."""
+        with self._own_lock:
+            self._own[name] += number
 
     def read(self) -> WorkerReport:
         """Return what all have told, and this process's reads. Raises as the pool does."""
@@ -109,7 +117,8 @@ class _Reporter:
 
     def forked(self) -> None:
         """Begin anew in a child: what its parent did is the parent's to tell."""
-        self._lock = threading.Lock()
+        self._lock, self._own_lock = threading.Lock(), threading.Lock()
+        self._own.clear()
         self._due = 0.0
         with contextlib.suppress(*FAILURES):
             self._told = self._counts(self._shared.cache().stats())
@@ -134,8 +143,13 @@ class _Reporter:
             stats.hot_bytes,
             stats.hot_capacity_bytes,
         )
-        if self._add(pool, added, worker):
+        with self._own_lock:
+            own, self._own = self._own, collections.Counter()
+        if self._add(pool, {**added, **own}, worker):
             self._told = counts
+            return
+        with self._own_lock:
+            self._own.update(own)
 
     def _add(self, pool: Pool, added: dict[str, int], worker: Worker) -> bool:
         """Add to the entry by compare-and-set; return whether it was done."""
@@ -144,13 +158,26 @@ class _Reporter:
             report = WorkerReport() if info is None else self._read()
             others = [each for each in report.workers if each.pid != worker.pid]
             told = {
-                "totals": {name: count + added[name] for name, count in report.totals.items()},
+                "totals": collections.Counter(report.totals) + collections.Counter(added),
                 "workers": [asdict(each) for each in (*others, worker)],
             }
             only_if: Any = "absent" if info is None else info.generation
             if pool.put(_KEY, json.dumps(told).encode(), only_if=only_if):
                 return True
         return False
+
+
+def count(shared: SharedPool, name: str, number: int = 1) -> None:
+    """Add *number* to a sum of the site's own, over all workers, told with the next report.
+
+    Costs a quarter of a microsecond. Needs `"pmemcache.integrations.django"` in `INSTALLED_APPS`,
+    whose workers report.
+
+    Args:
+        name: Its name in `WorkerReport.totals`; a site has a few hundred of these at most, for all
+            are in one entry.
+    """
+    _reporter(shared).count(name, number)
 
 
 def add_to_report(shared: SharedPool) -> None:
@@ -175,8 +202,9 @@ def _parsed(told: bytes | None) -> WorkerReport:
         content = json.loads(told)
         oldest = time.time() - _GONE_SECONDS
         workers = (Worker(**each) for each in content["workers"])
+        totals: dict[str, int] = content["totals"]
         return WorkerReport(
-            {name: int(content["totals"].get(name, 0)) for name in SUMS},
+            {**WorkerReport().totals, **{name: int(sum_) for name, sum_ in totals.items()}},
             tuple(
                 sorted(
                     (each for each in workers if each.reported_at > oldest),

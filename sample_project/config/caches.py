@@ -31,6 +31,7 @@ class CacheChoice:
     budget_bytes: int = 64 * 1024 * 1024
     entry_bytes: int = 4096
     workers: int = 4
+    hot_bytes: int = 0
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> CacheChoice:
@@ -41,6 +42,7 @@ class CacheChoice:
             budget_bytes=int(environ.get("SAMPLE_CACHE_BYTES") or cls.budget_bytes),
             entry_bytes=int(environ.get("SAMPLE_CACHE_ENTRY_BYTES") or cls.entry_bytes),
             workers=int(environ.get("SAMPLE_WORKERS") or cls.workers),
+            hot_bytes=int(environ.get("SAMPLE_CACHE_HOT_BYTES") or cls.hot_bytes),
         )
 
 
@@ -89,6 +91,6 @@ def _pmemcache(choice: CacheChoice) -> dict[str, Any]:
     return {
         "BACKEND": "pmemcache.integrations.django.PmemCache",
         "LOCATION": choice.location,
-        # No hot tier: its memory would come on top of the budget that all caches have.
-        "OPTIONS": {"size": choice.budget_bytes, "hot_size": 0},
+        # Without a hot tier where caches are compared: its memory comes on top of the budget.
+        "OPTIONS": {"size": choice.budget_bytes, "hot_size": choice.hot_bytes},
     }

@@ -5,6 +5,7 @@ SAMPLE_CACHE              none | locmem | redis | pmemcache (default)
 SAMPLE_CACHE_LOCATION     Redis: unix:///path.sock; pmemcache: pool file, empty for the default
 SAMPLE_CACHE_BYTES        budget of the cache in bytes; default 64 MiB
 SAMPLE_CACHE_ENTRY_BYTES  mean size of an entry, which turns the budget into LocMem's MAX_ENTRIES
+SAMPLE_CACHE_HOT_BYTES    pmemcache: what each worker may keep in memory of its own; default 0
 SAMPLE_WORKERS            number of worker processes that share the budget; default 4
 SAMPLE_ALLOW_EDITS        1 enables POST /api/city/<id>/revision/
 SAMPLE_DEBUG              1 for Django's debug pages
@@ -33,9 +34,16 @@ ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 ALLOW_EDITS = os.environ.get("SAMPLE_ALLOW_EDITS") == "1"
 
 INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
     "django.contrib.humanize",
+    "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
+    # Checks of the settings, `manage.py pmemcache`, the pools in the admin, figures of all workers.
+    "pmemcache.integrations.django",
+    "ops",
     "places",
 ]
 
@@ -45,6 +53,8 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -56,7 +66,13 @@ TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "APP_DIRS": True,
-        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
     }
 ]
 
@@ -86,6 +102,10 @@ SESSION_ENGINE = (
     else "django.contrib.sessions.backends.cache"
 )
 SESSION_COOKIE_SAMESITE = "Lax"
+LOGIN_URL = "admin:login"
+
+# What `manage.py pmemcache warm` calls.
+PMEMCACHE_WARM = ["places.warming.warm"]
 
 LANGUAGE_CODE = "en-gb"
 TIME_ZONE = "UTC"

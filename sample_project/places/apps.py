@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from django.apps import AppConfig
 
 
@@ -9,3 +11,7 @@ class PlacesConfig(AppConfig):
     """The app `places`."""
 
     name = "places"
+
+    def ready(self) -> None:
+        """Let edits be forgotten by the cache."""
+        import_module("places.signals")

@@ -1,27 +1,45 @@
 """The one door between the site and its cache.
 
-`cached_value` looks a value up and computes it on a miss; `forget_city` deletes what an edit of a
-city made wrong. Pages and API take everything that is expensive through this door, so that the
-cache backend can be exchanged without touching them.
+`cached_value` looks a value up and computes it on a miss, `cached_values` does so for many at once,
+`cached_function` is the decorator; `forget_city` deletes what an edit of a city made wrong,
+`forget_after_commit` drops besides, by their tags, all pages that may show the city. Pages and API
+take everything that is expensive through this door, so that the cache backend can be exchanged
+without touching them: what only pmemcache has is replaced here by the best that others allow.
 
 The law: a writer deletes after its commit, never before. A reader that misses in between would
-otherwise compute the old value from the old row and store it for good. One gap remains: a reader
-that reads the old row before the commit and stores after the delete; that value lives until it
-expires.
+otherwise compute the old value from the old row and store it for good. With other caches one gap
+remains: a reader that reads the old row before the commit and stores after the delete; that value
+lives until it expires. pmemcache closes it: a value whose key or tag was deleted while it was being
+computed is not stored.
 """
 
 from __future__ import annotations
 
+import functools
+import time
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from django.core.cache import cache
+from django.core.cache.utils import make_template_fragment_key
+from django.db import transaction
+
+import pmemcache
+from places.latency import observe
+from pmemcache.integrations.django.aliases import pmem_settings, pool_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from places.models import City
+
+K = TypeVar("K")
 V = TypeVar("V")
+P = ParamSpec("P")
+
+CITIES = "cities"
+"""The tag of what may show any city: search results, the largest, who is near whom."""
 
 _MISSING = object()
 
@@ -37,28 +55,75 @@ class LookupCounts:
 lookup_counts: ContextVar[LookupCounts | None] = ContextVar("lookup_counts", default=None)
 
 
-def cached_value(key: str, compute: Callable[[], V], timeout: int) -> V:
+def cached_value(
+    key: str, compute: Callable[[], V], timeout: int, *, tags: Iterable[str] = ()
+) -> V:
     """Return the value stored under *key*, computing and storing it on a miss.
 
-    Two workers that miss at the same moment both compute. A value of `None` is stored and found
-    like any other. What *compute* raises is passed on, and nothing is stored.
+    With pmemcache one worker computes and the others that miss meanwhile wait for it; with other
+    caches each computes. A value of `None` is stored and found like any other. What *compute*
+    raises is passed on, and nothing is stored.
 
     Args:
         key: At most 200 printable ASCII characters without spaces.
         compute: Called without arguments on a miss; what it returns must be picklable.
         timeout: Seconds until the entry expires; `0` stores nothing.
+        tags: Dropping any of them makes the entry a miss.
     """
+    started = time.perf_counter()
     value = cache.get(key, _MISSING)
-    counts = lookup_counts.get()
     if value is not _MISSING:
-        if counts is not None:
-            counts.hits += 1
+        observe("hit", time.perf_counter() - started)
+        _count(hits=1)
         return cast("V", value)
-    if counts is not None:
-        counts.misses += 1
-    computed = compute()
-    cache.set(key, computed, timeout)
+    _count(misses=1)
+    computed = _compute(key, compute, timeout, tags)
+    observe("load", time.perf_counter() - started)
     return computed
+
+
+def cached_values(
+    keys: Mapping[K, str], compute: Callable[[list[K]], Mapping[K, V]], timeout: int
+) -> dict[K, V]:
+    """Return the value of each of *keys*, all looked up by one call, in their order.
+
+    Args:
+        keys: What is asked for, with the key that it is stored under.
+        compute: Called once with all that were not there; what it leaves out is left out.
+        timeout: Seconds until the new entries expire.
+    """
+    started = time.perf_counter()
+    stored = cache.get_many(keys.values())
+    observe("get_many", time.perf_counter() - started)
+    missing = [asked for asked, key in keys.items() if key not in stored]
+    _count(hits=len(keys) - len(missing), misses=len(missing))
+    computed = compute(missing) if missing else {}
+    cache.set_many({keys[asked]: value for asked, value in computed.items()}, timeout)
+    found = {asked: stored.get(key, computed.get(asked, _MISSING)) for asked, key in keys.items()}
+    return {asked: value for asked, value in found.items() if value is not _MISSING}
+
+
+def cached_function(
+    *, timeout: int, tags: Sequence[str] = ()
+) -> Callable[[Callable[P, V]], Callable[P, V]]:
+    """Decorate a function, so that each result is computed once for all workers of the host.
+
+    Args:
+        timeout: Seconds until a result expires.
+        tags: Dropping any of them forgets all results.
+    """
+    if "default" in pmem_settings():
+        return pmemcache.cached(ttl_seconds=timeout, tags=tags, cache=_tiered)
+
+    def decorate(function: Callable[P, V]) -> Callable[P, V]:
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> V:
+            key = f"{function.__module__}.{function.__qualname__}:{args}{kwargs or ''}"
+            return cached_value(key, lambda: function(*args, **kwargs), timeout, tags=tags)
+
+        return wrapper
+
+    return decorate
 
 
 def city_key(city_id: int) -> str:
@@ -71,6 +136,50 @@ def neighbourhood_key(city_id: int) -> str:
     return f"city:{city_id}:nearby"
 
 
+def country_tag(iso: str) -> str:
+    """Return the tag of what is computed from the cities of a country."""
+    return f"country:{iso}"
+
+
 def forget_city(city_id: int) -> None:
-    """Delete every entry that was computed from the city; call it after the commit."""
+    """Delete every entry that was computed from the city alone; call it after the commit."""
     cache.delete_many([city_key(city_id), neighbourhood_key(city_id)])
+
+
+def forget_after_commit(city: City) -> None:
+    """Forget all that may show the city, once the transaction that changes it is committed.
+
+    Nobody knows which of 170,000 neighbourhoods and of the searches show it, and nobody has to:
+    they have a tag, which costs one delete to drop. Other caches have no tags; there, what cannot
+    be named stays until it expires.
+    """
+    fragment = make_template_fragment_key("country_sidebar", [city.country_id])
+
+    def forget() -> None:
+        forget_city(city.pk)
+        cache.delete(fragment)
+        if "default" in pmem_settings():
+            for tag in (CITIES, country_tag(city.country_id)):
+                _tiered().drop_tag(tag)
+
+    transaction.on_commit(forget)
+
+
+def _count(*, hits: int = 0, misses: int = 0) -> None:
+    counts = lookup_counts.get()
+    if counts is not None:
+        counts.hits += hits
+        counts.misses += misses
+
+
+def _compute(key: str, compute: Callable[[], V], timeout: int, tags: Iterable[str]) -> V:
+    if "default" in pmem_settings():
+        made = cache.make_key(key)
+        return cast("V", _tiered().get_or_load(made, lambda _: compute(), timeout, tags=tags))
+    computed = compute()
+    cache.set(key, computed, timeout)
+    return computed
+
+
+def _tiered() -> Any:
+    return pool_of("default").cache()

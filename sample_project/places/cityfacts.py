@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from places.caching import cached_value, city_key
+from places.caching import cached_value, cached_values, city_key
 from places.geodesy import Position
 from places.models import City
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 TIMEOUT_SECONDS = 3600
 OTHER_NAMES_SHOWN = 20
@@ -38,14 +41,34 @@ class CityFacts(NamedTuple):
 def city_facts(city_id: int) -> CityFacts:
     """Return the facts of a city, from the cache when they are there.
 
+    An edit of the city forgets them; its rank may be an hour older than an edit of another one.
+
     Raises:
         City.DoesNotExist: No city has this id; that answer is not stored.
     """
     return cached_value(city_key(city_id), lambda: _read_facts(city_id), TIMEOUT_SECONDS)
 
 
+def facts_of(city_ids: Iterable[int]) -> dict[int, CityFacts]:
+    """Return the facts of many cities by their ids, in this order, by one look-up for all.
+
+    Ids that no city has are left out.
+    """
+    return cached_values(
+        {city_id: city_key(city_id) for city_id in city_ids}, _read_many, TIMEOUT_SECONDS
+    )
+
+
+def _read_many(city_ids: list[int]) -> dict[int, CityFacts]:
+    cities = City.objects.select_related("country").in_bulk(city_ids)
+    return {city_id: _facts(city) for city_id, city in cities.items()}
+
+
 def _read_facts(city_id: int) -> CityFacts:
-    city = City.objects.select_related("country").get(pk=city_id)
+    return _facts(City.objects.select_related("country").get(pk=city_id))
+
+
+def _facts(city: City) -> CityFacts:
     larger = City.objects.filter(country=city.country_id, population__gt=city.population)
     return CityFacts(
         id=city.id,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from django.db.models import Count, Q, QuerySet, Sum
 
-from places.caching import cached_value
+from places.caching import cached_value, country_tag
 from places.geodesy import Position, longitudes_in_one_piece
 from places.maps import DotMap, dot_map
 from places.models import City, Country
@@ -81,7 +81,10 @@ class CountryStatistics(NamedTuple):
 def country_statistics(country: Country) -> CountryStatistics:
     """Return the statistics of *country*, from the cache when they are there."""
     return cached_value(
-        f"country:{country.iso}:statistics", lambda: _measure(country), TIMEOUT_SECONDS
+        f"country:{country.iso}:statistics",
+        lambda: _measure(country),
+        TIMEOUT_SECONDS,
+        tags=(country_tag(country.iso),),
     )
 
 

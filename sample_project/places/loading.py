@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Protocol
 
+from django.core.cache import cache
 from django.db import models, transaction
 
 from places.models import Airport, City, Country, LoadedSource
@@ -56,6 +57,8 @@ def load(source: Source, *, replace: bool = False, progress: Progress) -> bool:
     _create(Airport, source.airports(), progress)
     for package, version in source.versions().items():
         LoadedSource.objects.create(package=package, version=version)
+    if loaded:  # what was computed from the old rows
+        transaction.on_commit(cache.clear)
     return True
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from django.db.models import F
 from django.db.models.functions import Floor
 
-from places.caching import cached_value
+from places.caching import CITIES, cached_function
 from places.geodesy import Position, longitudes_in_one_piece
 from places.models import City
 
@@ -67,12 +67,24 @@ class LocalMap(NamedTuple):
     dots: tuple[LocalDot, ...]
 
 
+@cached_function(timeout=WORLD_TIMEOUT_SECONDS, tags=(CITIES,))
 def world_path() -> str:
     """Return one SVG path with a dot for each cell of the world that has a city.
 
-    Its user units are those of `world_dot`. From the cache when it is there.
+    Its user units are those of `world_dot`.
     """
-    return cached_value("world:path", _draw_world, WORLD_TIMEOUT_SECONDS)
+    cells = (
+        City.objects.filter(latitude__range=(WORLD_SOUTH, WORLD_NORTH))
+        .values_list(
+            Floor(F("latitude") / WORLD_STEP_DEGREES),
+            Floor(F("longitude") / WORLD_STEP_DEGREES),
+        )
+        .distinct()
+    )
+    return _dots_path(
+        world_dot(Position((row + 0.5) * WORLD_STEP_DEGREES, (column + 0.5) * WORLD_STEP_DEGREES))
+        for row, column in cells
+    )
 
 
 def world_dot(position: Position) -> Dot:
@@ -125,21 +137,6 @@ def local_map(nearby: Neighbourhood) -> LocalMap:
             for rank, city in enumerate(nearby.cities, start=1)
             for radius in [LOCAL_MAP_RADIUS * city.distance_km / reach_km]
         ),
-    )
-
-
-def _draw_world() -> str:
-    cells = (
-        City.objects.filter(latitude__range=(WORLD_SOUTH, WORLD_NORTH))
-        .values_list(
-            Floor(F("latitude") / WORLD_STEP_DEGREES),
-            Floor(F("longitude") / WORLD_STEP_DEGREES),
-        )
-        .distinct()
-    )
-    return _dots_path(
-        world_dot(Position((row + 0.5) * WORLD_STEP_DEGREES, (column + 0.5) * WORLD_STEP_DEGREES))
-        for row, column in cells
     )
 
 

@@ -7,12 +7,13 @@ that is thousands of candidates, so the answer is worth caching.
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from heapq import nsmallest
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from django.db.models import Model, Q, QuerySet
 
-from places.caching import cached_value, neighbourhood_key
+from places.caching import CITIES, cached_value, neighbourhood_key
 from places.geodesy import HALF_CIRCUMFERENCE_KM, Position, bearing_degrees, box_around, distance_km
 from places.models import Airport, City
 
@@ -57,6 +58,8 @@ class Neighbourhood(NamedTuple):
     revision: int
     cities: tuple[NearbyCity, ...]
     airports: tuple[NearbyAirport, ...]
+    digest: str
+    """Stands for what is near: the name of a fragment that shows it."""
 
 
 def neighbourhood(city_id: int) -> Neighbourhood:
@@ -65,18 +68,23 @@ def neighbourhood(city_id: int) -> Neighbourhood:
     Raises:
         City.DoesNotExist: No city has this id; that answer is not stored.
     """
-    return cached_value(neighbourhood_key(city_id), lambda: _explore(city_id), TIMEOUT_SECONDS)
+    return cached_value(
+        neighbourhood_key(city_id), lambda: _explore(city_id), TIMEOUT_SECONDS, tags=(CITIES,)
+    )
 
 
 def _explore(city_id: int) -> Neighbourhood:
     city = City.objects.get(pk=city_id)
     centre = Position(city.latitude, city.longitude)
     others = City.objects.exclude(pk=city_id)
+    cities = _nearby_cities(centre, nearest(others, centre, NEAREST_CITIES))
+    airports = _nearby_airports(centre, nearest(Airport.objects.all(), centre, NEAREST_AIRPORTS))
     return Neighbourhood(
         city_id=city_id,
         revision=city.revision,
-        cities=_nearby_cities(centre, nearest(others, centre, NEAREST_CITIES)),
-        airports=_nearby_airports(centre, nearest(Airport.objects.all(), centre, NEAREST_AIRPORTS)),
+        cities=cities,
+        airports=airports,
+        digest=blake2b(repr((cities, airports)).encode(), digest_size=8).hexdigest(),
     )
 
 

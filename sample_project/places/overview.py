@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from places.caching import cached_value
+from places.caching import CITIES, cached_function
 from places.models import Airport, City, Country
 
 TIMEOUT_SECONDS = 3600
@@ -33,12 +33,9 @@ class Overview(NamedTuple):
     highlights: tuple[Highlight, ...]
 
 
+@cached_function(timeout=TIMEOUT_SECONDS, tags=(CITIES,))
 def world_overview() -> Overview:
-    """Return the overview, from the cache when it is there."""
-    return cached_value("world:overview", _count, TIMEOUT_SECONDS)
-
-
-def _count() -> Overview:
+    """Return the overview."""
     return Overview(
         countries=Country.objects.count(),
         cities=City.objects.count(),

@@ -13,7 +13,7 @@ from django.db import connection
 from django.db.models import Case, When
 from django.db.models.expressions import RawSQL
 
-from places.caching import cached_value
+from places.caching import CITIES, cached_value
 from places.models import City
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def search_cities(query: str) -> tuple[FoundCity, ...]:
         return ()
     # A key may not hold spaces or be too long, a question may.
     key = f"search:{sha256(question.encode()).hexdigest()}"
-    return cached_value(key, lambda: _find(question), TIMEOUT_SECONDS)
+    return cached_value(key, lambda: _find(question), TIMEOUT_SECONDS, tags=(CITIES,))
 
 
 def index_names(names_by_city: Iterable[tuple[int, str]]) -> None:

@@ -16,6 +16,7 @@ from places.favourites import (
     remove_favourite,
 )
 from places.geodesy import Position
+from places.largest import largest_cities
 from places.maps import WORLD_DOT_SIZE, local_map, world_dot, world_path
 from places.models import City, Continent, Country, LoadedSource
 from places.neighbourhood import neighbourhood
@@ -95,6 +96,12 @@ def change_favourite(request: HttpRequest, city_id: int) -> HttpResponse:
     else:
         add_favourite(request.session, city.id)
     return redirect(city)
+
+
+@require_safe
+def largest_page(request: HttpRequest) -> HttpResponse:
+    """Show the fifty largest cities: fifty entries of the cache, got by one call."""
+    return render(request, "places/largest_page.html", {"cities": largest_cities()})
 
 
 @require_safe

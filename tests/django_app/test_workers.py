@@ -11,7 +11,7 @@ from django.core.cache import cache
 from pmemcache.integrations.django import workers
 from pmemcache.integrations.django.aliases import pool_of
 from pmemcache.integrations.django.figures import figures_of
-from pmemcache.integrations.django.workers import add_to_report, read_report
+from pmemcache.integrations.django.workers import add_to_report, count, read_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +74,37 @@ def test_child_does_not_tell_what_its_parent_did() -> None:
     assert read_report(shared).totals["hot_hits"] == 0
     add_to_report(shared)
     assert read_report(shared).totals["hot_hits"] == 5
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_sums_of_the_site_s_own_are_summed_over_workers() -> None:
+    shared = pool_of("default")
+    cache.set("key", "value")
+    count(shared, "visits", 2)
+    add_to_report(shared)
+    count(shared, "visits", 3)  # the parent's to tell
+
+    def work() -> None:
+        count(shared, "visits", 10)
+        add_to_report(shared)
+
+    in_child(work)
+    add_to_report(shared)
+    assert read_report(shared).totals["visits"] == 2 + 10 + 3
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_sum_that_could_not_be_told_is_told_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = pool_of("default")
+    hit(5)
+    count(shared, "visits", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(workers._Reporter, "_add", lambda *_arguments: False)
+        add_to_report(shared)
+    assert read_report(shared).totals == workers.WorkerReport().totals
+    add_to_report(shared)
+    totals = read_report(shared).totals
+    assert (totals["visits"], totals["hot_hits"]) == (2, 5)
 
 
 def test_worker_reports_once_a_second() -> None:

@@ -1,0 +1,1 @@
+"""What the keepers of the site look at."""
