@@ -109,6 +109,10 @@ class TieredStats:
     dropped_writes: int
     undecodable: int
     """Values that could not be decoded, answered as misses."""
+    own_gets: int
+    """Look-ups of the pool for its own ends: of tags, and of what loaders go by."""
+    own_hits: int
+    """Those of them that found something."""
     pool: PoolStats | None
     """The statistics of all processes; None when the pool cannot tell."""
 

@@ -611,6 +611,8 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
             read_failures=self._faults.reads,
             dropped_writes=self._faults.writes,
             undecodable=self._faults.undecodable,
+            own_gets=self._warm.own_gets,
+            own_hits=self._warm.own_hits,
             pool=pool,
         )
 

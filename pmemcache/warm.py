@@ -83,16 +83,24 @@ class WarmTier:
         self.pool = pool
         self.codec = codec
         self.faults = faults
+        self.own_gets = self.own_hits = 0
+        """Look-ups that no caller asked for, of tags and by loaders; the pool counts them too."""
 
     # Reading
 
     def look(self, key: Key) -> Versioned:
         """Return the stored bytes of *key*, whatever they are worth, with their version."""
         try:
-            return self.pool.get_versioned(key)
+            found = self.pool.get_versioned(key)
         except FAILURES as error:
             self.faults.read("reading", error)
             return _NOTHING
+        self._counted(is_hit=found[0] is not None)
+        return found
+
+    def _counted(self, *, is_hit: bool) -> None:
+        self.own_gets += 1
+        self.own_hits += is_hit
 
     def read(self, key: Key, found: Versioned | None = None) -> Reading | None:
         """Return the entry of *key*, fresh or stale, or None when there is none that counts.
@@ -304,6 +312,7 @@ class WarmTier:
         try:
             for _attempt in range(_ADD_ATTEMPTS):
                 known = self.pool.get(key)
+                self._counted(is_hit=known is not None)
                 if known is not None:
                     return known
                 self.pool.put(key, os.urandom(GENERATION_BYTES), only_if="absent")

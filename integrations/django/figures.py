@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pmemcache.integrations.django.workers import (
-    OWN_READS,
+    OWN_GETS,
+    OWN_HITS,
     WorkerReport,
     add_to_report,
     read_report,
@@ -36,13 +37,19 @@ class Figures:
 
     @property
     def warm_hits(self) -> int:
-        """Look-ups answered by the pool; one with tags is counted once more for each tag."""
-        return max(0, self.pool.hit - self.report.totals[OWN_READS])
+        """Look-ups answered by the pool, without those for its own ends."""
+        return max(0, self.pool.hit - self.report.totals[OWN_HITS])
+
+    @property
+    def misses(self) -> int:
+        """Look-ups that found nothing, likewise."""
+        totals = self.report.totals
+        return max(0, self.pool.miss - totals[OWN_GETS] + totals[OWN_HITS])
 
     @property
     def lookups(self) -> int:
-        """All look-ups, counted as `hot_hits` and `warm_hits` are."""
-        return self.hot_hits + self.warm_hits + self.pool.miss
+        """All look-ups."""
+        return self.hot_hits + self.warm_hits + self.misses
 
     @property
     def hot_ratio(self) -> float:
@@ -57,7 +64,7 @@ class Figures:
     @property
     def miss_ratio(self) -> float:
         """The share of look-ups that found nothing."""
-        return self._share(self.pool.miss)
+        return self._share(self.misses)
 
     @property
     def hit_ratio(self) -> float:
@@ -80,7 +87,7 @@ class Figures:
             "lookups": self.lookups,
             "hot_hits": self.hot_hits,
             "warm_hits": self.warm_hits,
-            "misses": self.pool.miss,
+            "misses": self.misses,
             "hit_ratio": self.hit_ratio,
             "hot_ratio": self.hot_ratio,
             "warm_ratio": self.warm_ratio,

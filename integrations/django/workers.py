@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from pmemcache.pool import Pool
     from pmemcache.stats import TieredStats
 
-__all__ = ["OWN_READS", "SUMS", "Worker", "WorkerReport", "add_to_report", "count", "read_report"]
+__all__ = [
+    "OWN_GETS",
+    "OWN_HITS",
+    "SUMS",
+    "Worker",
+    "WorkerReport",
+    "add_to_report",
+    "count",
+    "read_report",
+]
 
 _COUNTS: Final[dict[str, str]] = {
     "hot_hits": "look-ups answered by the worker's own memory",
@@ -42,8 +51,12 @@ _COUNTS: Final[dict[str, str]] = {
     "undecodable": "values that could not be decoded, answered as misses",
 }
 """What is summed over the workers, with its meaning; names of `TieredStats`."""
-OWN_READS: Final = "own_reads"
-SUMS: Final = {**_COUNTS, OWN_READS: "reads of this report, which the pool counts among its hits"}
+OWN_GETS, OWN_HITS = "own_gets", "own_hits"
+SUMS: Final = {
+    **_COUNTS,
+    OWN_GETS: "look-ups of the pool that no caller asked for: of tags, leases and this report",
+    OWN_HITS: "those of them that found something",
+}
 """All that a report has sums of."""
 
 _KEY: Final = INTERNAL_PREFIX + b"workers"
@@ -83,7 +96,7 @@ class _Reporter:
         self._lock = threading.Lock()
         self._due = 0.0
         self._told = dict.fromkeys(SUMS, 0)
-        self._reads = 0
+        self._reads = self._hits = 0
         self._own: collections.Counter[str] = collections.Counter()
         self._own_lock = threading.Lock()
 
@@ -93,14 +106,18 @@ class _Reporter:
             self._own[name] += number
 
     def read(self) -> WorkerReport:
-        """Return what all have told, and this process's reads. Raises as the pool does."""
+        """Return what all have told, and what this process would tell now."""
         report = self._read()
-        report.totals[OWN_READS] += self._reads - self._told[OWN_READS]
+        with self._own_lock:
+            untold = self._untold(self._counts(self._shared.cache().stats())) + self._own
+        for name, number in untold.items():
+            report.totals[name] = report.totals.get(name, 0) + number
         return report
 
     def _read(self) -> WorkerReport:
         told = self._shared.pool().get(_KEY)
-        self._reads += told is not None
+        self._reads += 1
+        self._hits += told is not None
         return _parsed(told)
 
     def report(self, now: float) -> None:
@@ -124,17 +141,24 @@ class _Reporter:
             self._told = self._counts(self._shared.cache().stats())
 
     def _counts(self, stats: TieredStats) -> dict[str, int]:
-        return {**{name: getattr(stats, name) for name in _COUNTS}, OWN_READS: self._reads}
+        counts = {name: getattr(stats, name) for name in _COUNTS}
+        counts[OWN_GETS] = stats.own_gets + self._reads
+        counts[OWN_HITS] = stats.own_hits + self._hits
+        return counts
+
+    def _untold(self, counts: dict[str, int]) -> collections.Counter[str]:
+        """Return what is new; a pool that was opened anew counts from nothing."""
+        return collections.Counter(
+            {
+                name: count - told if count >= (told := self._told[name]) else count
+                for name, count in counts.items()
+            }
+        )
 
     def _tell(self) -> None:
         pool = self._shared.pool()
         stats = self._shared.cache().stats()
         counts = self._counts(stats)
-        # A pool that was opened anew counts from nothing.
-        added = {
-            name: count - told if count >= (told := self._told[name]) else count
-            for name, count in counts.items()
-        }
         worker = Worker(
             os.getpid(),
             time.time(),
@@ -145,20 +169,20 @@ class _Reporter:
         )
         with self._own_lock:
             own, self._own = self._own, collections.Counter()
-        if self._add(pool, {**added, **own}, worker):
+        if self._add(pool, self._untold(counts) + own, worker):
             self._told = counts
             return
         with self._own_lock:
             self._own.update(own)
 
-    def _add(self, pool: Pool, added: dict[str, int], worker: Worker) -> bool:
+    def _add(self, pool: Pool, added: collections.Counter[str], worker: Worker) -> bool:
         """Add to the entry by compare-and-set; return whether it was done."""
         for _attempt in range(_CAS_ATTEMPTS):
             info = pool.info(_KEY)  # before the value: a later value fails the comparison
             report = WorkerReport() if info is None else self._read()
             others = [each for each in report.workers if each.pid != worker.pid]
             told = {
-                "totals": collections.Counter(report.totals) + collections.Counter(added),
+                "totals": collections.Counter(report.totals) + added,
                 "workers": [asdict(each) for each in (*others, worker)],
             }
             only_if: Any = "absent" if info is None else info.generation

@@ -2,7 +2,8 @@
 
 Every backend gets the same budget of bytes. How each one is told about it differs:
 
-* `pmemcache` takes the budget as the size of its pool, shared by all workers.
+* `pmemcache` takes the budget as the size of its pool, shared by all workers. `pmemcache_hot` gives
+  a quarter of it to the workers, for copies in their own memory, and the rest to the pool.
 * `redis` takes it as `maxmemory` of the server, which is set where the server is started.
 * `locmem` counts entries, not bytes, and each worker has its own; so the budget is divided by
   the number of workers and by the mean size of an entry.
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_TIMEOUT_SECONDS = 3600
+HOT_PART = 4
+"""The copies of all workers together get one part in so many of the budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,6 @@ class CacheChoice:
     budget_bytes: int = 64 * 1024 * 1024
     entry_bytes: int = 4096
     workers: int = 4
-    hot_bytes: int = 0
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> CacheChoice:
@@ -42,7 +44,6 @@ class CacheChoice:
             budget_bytes=int(environ.get("SAMPLE_CACHE_BYTES") or cls.budget_bytes),
             entry_bytes=int(environ.get("SAMPLE_CACHE_ENTRY_BYTES") or cls.entry_bytes),
             workers=int(environ.get("SAMPLE_WORKERS") or cls.workers),
-            hot_bytes=int(environ.get("SAMPLE_CACHE_HOT_BYTES") or cls.hot_bytes),
         )
 
 
@@ -57,6 +58,7 @@ def caches_setting(choice: CacheChoice) -> dict[str, dict[str, Any]]:
         "locmem": _locmem,
         "redis": _redis,
         "pmemcache": _pmemcache,
+        "pmemcache_hot": _pmemcache_hot,
     }
     if choice.backend not in builders:
         message = f"SAMPLE_CACHE is {choice.backend!r}; use one of {', '.join(builders)}."
@@ -91,6 +93,12 @@ def _pmemcache(choice: CacheChoice) -> dict[str, Any]:
     return {
         "BACKEND": "pmemcache.integrations.django.PmemCache",
         "LOCATION": choice.location,
-        # Without a hot tier where caches are compared: its memory comes on top of the budget.
-        "OPTIONS": {"size": choice.budget_bytes, "hot_size": choice.hot_bytes},
+        # No hot tier: its memory would come on top of the budget that all caches have.
+        "OPTIONS": {"size": choice.budget_bytes, "hot_size": 0},
     }
+
+
+def _pmemcache_hot(choice: CacheChoice) -> dict[str, Any]:
+    hot_bytes = choice.budget_bytes // (HOT_PART * choice.workers)
+    size = choice.budget_bytes - hot_bytes * choice.workers
+    return {**_pmemcache(choice), "OPTIONS": {"size": size, "hot_size": hot_bytes}}

@@ -1,11 +1,10 @@
 """Settings of the sample site. Everything that varies comes from the environment.
 
 SAMPLE_DB                 database file; default build/sample/places.sqlite3 in the repository
-SAMPLE_CACHE              none | locmem | redis | pmemcache (default)
+SAMPLE_CACHE              pmemcache (default) | pmemcache_hot | none | locmem | redis
 SAMPLE_CACHE_LOCATION     Redis: unix:///path.sock; pmemcache: pool file, empty for the default
 SAMPLE_CACHE_BYTES        budget of the cache in bytes; default 64 MiB
 SAMPLE_CACHE_ENTRY_BYTES  mean size of an entry, which turns the budget into LocMem's MAX_ENTRIES
-SAMPLE_CACHE_HOT_BYTES    pmemcache: what each worker may keep in memory of its own; default 0
 SAMPLE_WORKERS            number of worker processes that share the budget; default 4
 SAMPLE_ALLOW_EDITS        1 enables POST /api/city/<id>/revision/
 SAMPLE_DEBUG              1 for Django's debug pages

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.http import JsonResponse
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 CENSUS_LIMIT = 2000
 NAMESPACES_SHOWN = 8
 
+_UNREADABLE = (ImproperlyConfigured, PmemCacheError, OSError)
+
 
 @require_safe
 def page(request: HttpRequest) -> HttpResponse:
@@ -41,7 +44,7 @@ def page(request: HttpRequest) -> HttpResponse:
     try:
         context["first"] = read_figures()
         context["place"] = diagnose(Path(shared.request.path), probe=False)
-    except (PmemCacheError, OSError) as error:
+    except _UNREADABLE as error:
         context["error"] = str(error)
     return render(request, "ops/page.html", context)
 
@@ -54,7 +57,7 @@ def figures(_request: HttpRequest) -> JsonResponse:
         return JsonResponse({"error": "The site's cache is no pmemcache."}, status=404)
     try:
         return JsonResponse(read_figures())
-    except (PmemCacheError, OSError) as error:
+    except _UNREADABLE as error:
         return JsonResponse({"error": str(error)}, status=503)
 
 
@@ -62,7 +65,7 @@ def read_figures() -> dict[str, Any]:
     """Return everything that the page draws.
 
     Raises:
-        PmemCacheError, OSError: The pool cannot be opened or read.
+        ImproperlyConfigured, PmemCacheError, OSError: The pool cannot be opened or read.
     """
     shared = pool_of("default")
     found = figures_of(shared)

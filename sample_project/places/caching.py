@@ -71,15 +71,18 @@ def cached_value(
         tags: Dropping any of them makes the entry a miss.
     """
     started = time.perf_counter()
-    value = cache.get(key, _MISSING)
-    if value is not _MISSING:
-        observe("hit", time.perf_counter() - started)
-        _count(hits=1)
-        return cast("V", value)
-    _count(misses=1)
-    computed = _compute(key, compute, timeout, tags)
-    observe("load", time.perf_counter() - started)
-    return computed
+    computed = False
+
+    def load() -> V:
+        nonlocal computed
+        computed = True
+        return compute()
+
+    try:
+        return _get_or_set(key, load, timeout, tags)
+    finally:
+        observe("load" if computed else "hit", time.perf_counter() - started)
+        _count(hits=not computed, misses=computed)
 
 
 def cached_values(
@@ -172,13 +175,15 @@ def _count(*, hits: int = 0, misses: int = 0) -> None:
         counts.misses += misses
 
 
-def _compute(key: str, compute: Callable[[], V], timeout: int, tags: Iterable[str]) -> V:
+def _get_or_set(key: str, load: Callable[[], V], timeout: int, tags: Iterable[str]) -> V:
     if "default" in pmem_settings():
         made = cache.make_key(key)
-        return cast("V", _tiered().get_or_load(made, lambda _: compute(), timeout, tags=tags))
-    computed = compute()
-    cache.set(key, computed, timeout)
-    return computed
+        return cast("V", _tiered().get_or_load(made, lambda _: load(), timeout, tags=tags))
+    value = cache.get(key, _MISSING)
+    if value is _MISSING:
+        value = load()
+        cache.set(key, value, timeout)
+    return cast("V", value)
 
 
 def _tiered() -> Any:

@@ -36,8 +36,9 @@ class Positions(NamedTuple):
         count = min(count, len(self.ids))
         candidates = np.argpartition(-cosines, count - 1)[:count]
         ordered = candidates[np.argsort(-cosines[candidates])]
-        distances = EARTH_RADIUS_KM * np.arccos(np.clip(cosines[ordered], -1.0, 1.0))
-        return dict(zip(self.ids[ordered].tolist(), distances.round(1).tolist(), strict=True))
+        angles = np.arccos(np.clip(cosines[ordered].astype(np.float64), -1.0, 1.0))
+        distances = (EARTH_RADIUS_KM * angles).round(1)
+        return dict(zip(self.ids[ordered].tolist(), distances.tolist(), strict=True))
 
 
 async def positions() -> Positions:

@@ -28,7 +28,7 @@ if settings.configured:
         "Django is configured for other tests already: run `pytest tests/django_app` by itself",
         returncode=pytest.ExitCode.USAGE_ERROR,
     )
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 settings.configure(
     ALLOWED_HOSTS=["*"],
     CACHES={

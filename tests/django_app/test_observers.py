@@ -47,9 +47,10 @@ def test_metrics_are_those_of_the_pool_and_of_the_hot_tiers(client: Client) -> N
     label = "[('cache', 'default')]"
     assert values[f"pmemcache_up{label}"] == 1
     assert values[f"pmemcache_put_total{label}"] == 2  # that of the workers' report is one
-    assert values[f"pmemcache_miss_total{label}"] == 1
-    own_reads = values[f"pmemcache_own_reads_total{label}"]
-    assert values[f"pmemcache_hit_total{label}"] - own_reads == 2
+    own_hits = values[f"pmemcache_own_hits_total{label}"]
+    own_misses = values[f"pmemcache_own_gets_total{label}"] - own_hits
+    assert values[f"pmemcache_hit_total{label}"] - own_hits == 2
+    assert values[f"pmemcache_miss_total{label}"] - own_misses == 1
     assert values[f"pmemcache_hot_hits_total{label}"] == 4
     assert (
         values[f"pmemcache_capacity_bytes{label}"]

@@ -17,7 +17,10 @@ from django.conf import settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SITE = Path(__file__).resolve().parents[2] / "sample_project"
+    from pytest_django.fixtures import SettingsWrapper
+
+HERE = Path(__file__).resolve().parent
+SITE = HERE.parents[1] / "sample_project"
 SCRATCH = tempfile.TemporaryDirectory(prefix="pmemcache-sample-tests-")
 
 if settings.configured:
@@ -25,7 +28,7 @@ if settings.configured:
         "Django is configured for other tests already: run `pytest tests/sample_project` by itself",
         returncode=pytest.ExitCode.USAGE_ERROR,
     )
-sys.path.insert(0, str(SITE))
+sys.path[:0] = [str(SITE), str(HERE), str(HERE.parent)]
 # The variables are read once, here; the processes that other tests start shall not see them.
 with pytest.MonkeyPatch.context() as environment:
     environment.setenv("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -37,6 +40,8 @@ with pytest.MonkeyPatch.context() as environment:
 from django.core.cache import cache  # noqa: E402 - needs the setup above
 from places.loading import load  # noqa: E402
 from places.models import Airport, City, Country  # noqa: E402
+
+from pmemcache.integrations.django.sharing import forget_pools  # noqa: E402
 
 COUNTRIES = [
     # iso, name, continent, capital, area, population, neighbours
@@ -128,3 +133,17 @@ def small_world() -> SmallWorld:
 def _world(db: None, small_world: SmallWorld) -> None:  # noqa: ARG001 - opens the database
     """Load the small world into the test database."""
     load(small_world, progress=lambda _step, _rows: None)
+
+
+@pytest.fixture
+def pmemcache_site(settings: SettingsWrapper, tmp_path: Path) -> Iterator[None]:
+    """Put the site on pmemcache, with a pool that ends with the test."""
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "pmemcache.integrations.django.PmemCache",
+            "LOCATION": str(tmp_path / "site.pool"),
+            "OPTIONS": {"size": "32MiB", "hot_size": "4MiB", "lifetime": "restart"},
+        }
+    }
+    yield
+    forget_pools(setting="CACHES")

@@ -2,71 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
-import subprocess
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 import pytest
+from headless import HEIGHT, WIDTH, Browser, needs_chromium
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_django.live_server_helper import LiveServer
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
 pytestmark = [
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="chromium is not installed (Debian: apt-get install chromium)"
-    ),
+    needs_chromium,
     # The pages are served by a thread, which sees what is committed.
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("_world"),
 ]
-
-WIDTH, HEIGHT = 1000, 800
-OPTIONS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--hide-scrollbars",
-    f"--window-size={WIDTH},{HEIGHT}",
-)
-
-
-class Browser(NamedTuple):
-    """Chromium with an empty profile for each visit."""
-
-    scratch: Path
-    site: str
-
-    def document_of(self, path: str) -> str:
-        """Return the document as it stands after loading."""
-        return self._visit(path, "--dump-dom")
-
-    def picture_of(self, path: str) -> bytes:
-        """Return the page's first screen as PNG."""
-        picture = self.scratch / "screen.png"
-        self._visit(path, f"--screenshot={picture}")
-        return picture.read_bytes()
-
-    def _visit(self, path: str, action: str) -> str:
-        profile = self.scratch / "profile"
-        shutil.rmtree(profile, ignore_errors=True)
-        return subprocess.run(
-            [str(CHROMIUM), *OPTIONS, f"--user-data-dir={profile}", action, self.site + path],
-            check=True,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=120,
-        ).stdout
 
 
 @pytest.fixture

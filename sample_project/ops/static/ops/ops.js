@@ -56,7 +56,7 @@
 
   // Figures
 
-  /* Return the time below which a share of the looks-up stay; null when there were none. */
+  /* Return the time within which a share of the look-ups are done; null when there were none. */
   function quantile(times, share) {
     const total = times.reduce((sum, [, count]) => sum + count, 0);
     let seen = 0;
