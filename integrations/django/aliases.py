@@ -1,4 +1,7 @@
-"""The entries of `CACHES` that are pmemcache's, and the pools behind them."""
+"""The entries of `CACHES` that are pmemcache's, and the pools behind them.
+
+What was found is kept until `CACHES` is overridden, for each request asks.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ def pmem_settings() -> Mapping[str, Mapping[str, Any]]:
     return {alias: entry for alias, entry in settings.CACHES.items() if _is_pmem(entry)}
 
 
+@functools.cache
 def pool_of(alias: str) -> SharedPool:
     """Return the pool of the cache *alias*, not opened by this.
 
@@ -42,7 +46,8 @@ def pool_of(alias: str) -> SharedPool:
     return shared_pool(entry.get("LOCATION", ""), entry.get("OPTIONS", {}))
 
 
-def pools() -> dict[SharedPool, list[str]]:
+@functools.cache
+def pools() -> Mapping[SharedPool, list[str]]:
     """Return every pool with its aliases, in the order of `CACHES`.
 
     Raises:
@@ -64,7 +69,8 @@ def _is_pmem(entry: Mapping[str, Any]) -> bool:
 
 def _look_again(*, setting: str, **_: Any) -> None:
     if setting == "CACHES":
-        pmem_settings.cache_clear()
+        for known in (pmem_settings, pool_of, pools):
+            known.cache_clear()
 
 
 setting_changed.connect(_look_again)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
@@ -114,7 +114,7 @@ class Command(BaseCommand):
         self.stdout.write(f"{_entries() - before:,} entries more than before")
 
 
-def _chosen(aliases: list[str] | None) -> dict[SharedPool, list[str]]:
+def _chosen(aliases: list[str] | None) -> Mapping[SharedPool, list[str]]:
     if not aliases:
         return pools()
     chosen: dict[SharedPool, list[str]] = {}
@@ -123,7 +123,7 @@ def _chosen(aliases: list[str] | None) -> dict[SharedPool, list[str]]:
     return chosen
 
 
-def _as_json(chosen: dict[SharedPool, list[str]]) -> str:
+def _as_json(chosen: Mapping[SharedPool, list[str]]) -> str:
     return json.dumps(
         [{"aliases": aliases, **figures_of(shared).as_dict()} for shared, aliases in chosen.items()]
     )
