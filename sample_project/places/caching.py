@@ -25,7 +25,6 @@ from django.core.cache import cache
 from django.core.cache.utils import make_template_fragment_key
 from django.db import transaction
 
-import pmemcache
 from places.latency import observe
 from pmemcache.integrations.django.aliases import pmem_settings, pool_of
 
@@ -115,8 +114,6 @@ def cached_function(
         timeout: Seconds until a result expires.
         tags: Dropping any of them forgets all results.
     """
-    if "default" in pmem_settings():
-        return pmemcache.cached(ttl_seconds=timeout, tags=tags, cache=_tiered)
 
     def decorate(function: Callable[P, V]) -> Callable[P, V]:
         @functools.wraps(function)
