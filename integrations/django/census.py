@@ -16,8 +16,8 @@ __all__ = ["Census", "Namespace", "group_of", "take_census"]
 
 DEFAULT_LIMIT: Final = 20_000
 
-# Key prefix and version, as Django's own KEY_FUNCTION writes them.
-_MADE: Final = re.compile(r"(?P<alias>[^:]*:\d+):(?P<key>.*)", re.DOTALL)
+# Key prefix and version, as Django's own KEY_FUNCTION writes them, after a namespace's generation.
+_MADE: Final = re.compile(r"(?:[0-9a-f]{16}:)?(?P<alias>[^:]*:\d+):(?P<key>.*)", re.DOTALL)
 # What Django writes before the part that differs from entry to entry.
 _DJANGO: Final = re.compile(
     r"django\.contrib\.sessions\.\w+?(?=[a-z0-9]{32}$)"
@@ -25,7 +25,7 @@ _DJANGO: Final = re.compile(
     r"|views\.decorators\.cache\.cache_(?:page|header)"
 )
 # Of other keys: all up to the first separator, or the first digit.
-_BEGINNING: Final = re.compile(r"[^:/#?|\d]+")
+_BEGINNING: Final = re.compile(r"[^:/#?|@\d]+")
 _NAME_MAX: Final = 60
 _INTERNAL_NAME: Final = "(pmemcache's own)"
 _OTHER_NAME: Final = "(other)"

@@ -19,14 +19,14 @@ import functools
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
-from django.core.cache import cache
+from django.core.cache import cache, caches
 from django.core.cache.utils import make_template_fragment_key
 from django.db import transaction
 
 from places.latency import observe
-from pmemcache.integrations.django.aliases import pmem_settings, pool_of
+from pmemcache.integrations.django import PmemCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -114,6 +114,11 @@ def cached_function(
         timeout: Seconds until a result expires.
         tags: Dropping any of them forgets all results.
     """
+    pmem = _pmemcache()
+    if pmem is not None:
+        return cast(
+            "Callable[[Callable[P, V]], Callable[P, V]]", pmem.cached(timeout=timeout, tags=tags)
+        )
 
     def decorate(function: Callable[P, V]) -> Callable[P, V]:
         @functools.wraps(function)
@@ -153,16 +158,16 @@ def forget_after_commit(city: City) -> None:
     they have a tag, which costs one delete to drop. Other caches have no tags; there, what cannot
     be named stays until it expires.
     """
-    fragment = make_template_fragment_key("country_sidebar", [city.country_id])
-
-    def forget() -> None:
-        forget_city(city.pk)
-        cache.delete(fragment)
-        if "default" in pmem_settings():
-            for tag in (CITIES, country_tag(city.country_id)):
-                _tiered().drop_tag(tag)
-
-    transaction.on_commit(forget)
+    keys = [
+        city_key(city.pk),
+        neighbourhood_key(city.pk),
+        make_template_fragment_key("country_sidebar", [city.country_id]),
+    ]
+    pmem = _pmemcache()
+    if pmem is not None:
+        pmem.invalidate_on_commit(CITIES, country_tag(city.country_id), keys=keys)
+    else:
+        transaction.on_commit(lambda: cache.delete_many(keys))
 
 
 def _count(*, hits: int = 0, misses: int = 0) -> None:
@@ -173,9 +178,9 @@ def _count(*, hits: int = 0, misses: int = 0) -> None:
 
 
 def _get_or_set(key: str, load: Callable[[], V], timeout: int, tags: Iterable[str]) -> V:
-    if "default" in pmem_settings():
-        made = cache.make_key(key)
-        return cast("V", _tiered().get_or_load(made, lambda _: load(), timeout, tags=tags))
+    pmem = _pmemcache()
+    if pmem is not None:
+        return cast("V", pmem.get_or_set(key, load, timeout, tags=tags))
     value = cache.get(key, _MISSING)
     if value is _MISSING:
         value = load()
@@ -183,5 +188,7 @@ def _get_or_set(key: str, load: Callable[[], V], timeout: int, tags: Iterable[st
     return cast("V", value)
 
 
-def _tiered() -> Any:
-    return pool_of("default").cache()
+def _pmemcache() -> PmemCache | None:
+    """Return the site's cache, or None where it is another kind, for comparison."""
+    backend = caches["default"]
+    return backend if isinstance(backend, PmemCache) else None

@@ -33,6 +33,8 @@ from pmemcache.keys import INTERNAL_PREFIX
             ":1:views.decorators.cache.cache_page",
         ),
         ("shop.prices.price#0a1b2c", "shop.prices.price"),
+        (":1:shop.prices.price@2#0a1b2c", ":1:shop.prices.price"),
+        ("0123456789abcdef:site:1:city:7", "site:1:city"),
         ("plain", "plain"),
     ],
 )
