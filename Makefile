@@ -30,7 +30,7 @@ PACKAGE_SOURCES := pyproject.toml README.md $(shell find native pmemcache integr
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help format demo test bench bench-tools bench-python bench-django bench-speed bench-stampede bench-tiers bench-tiers-replay bench-replay bench-space bench-restart bench-plots serve lint clean venv install sample dev redis headers browser \
-	faults lint-c lint-python types ctest ctest-plain ctest-asan ctest-tsan ctest-faults memcheck fuzz fuzz-short soak model test-core \
+	faults lint-c lint-python types ctest ctest-plain ctest-asan ctest-tsan ctest-faults memcheck fuzz fuzz-short soak soak-engine soak-site model test-core \
 	test-django test-django-app test-django6 test-sample test-compare test-packaging run-demo run-serve
 
 help: ## this list
@@ -216,19 +216,26 @@ fuzz-short: ## the same for 20 s each from a fixed seed, where clang is or can b
 		$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=20 FUZZ_SEED=1 FUZZ_CORPUS=build/fuzz-short; \
 	else echo "skipped: fuzzing needs clang, which cannot be had here"; fi
 
-# Some minutes; SOAK_KILLS=1000000 SOAK_SECONDS=7200 SOAK_ROUNDS=1000000 make soak takes hours. SOAK_SEED
+# Some minutes; SOAK_KILLS=1000000 SOAK_SECONDS=7200 SOAK_ROUNDS=1000000 make soak-engine takes hours. SOAK_SEED
 # makes the same choices again.
 SOAK_KILLS ?= 20000
 SOAK_ROUNDS ?= 10000
 SOAK_SECONDS ?= 1800
 SOAK_SEED ?= $(shell date +%s)
 
-soak: $(STAMPS)/dev ## the kill storm and recorded histories at length: SOAK_KILLS, SOAK_ROUNDS
+soak: soak-engine soak-site ## both of these
+
+soak-engine: $(STAMPS)/dev ## the kill storm and recorded histories at length: SOAK_KILLS, SOAK_ROUNDS
 	cd native && $(WITH_TOOLS) cmake --preset faults >/dev/null
 	cd native && $(WITH_TOOLS) cmake --build --preset faults --target storm histories
 	build/native/faults/storm --kills $(SOAK_KILLS) --at-least $(SOAK_KILLS) --seconds $(SOAK_SECONDS) \
 		--seed $(SOAK_SEED) --workers 6 --progress 10
 	build/native/faults/histories --rounds $(SOAK_ROUNDS) --seed $(SOAK_SEED)
+
+SOAK_SITE_SECONDS ?= 600
+
+soak-site: $(STAMPS)/sample ## the sample site under load while its workers die: SOAK_SITE_SECONDS
+	cd sample_project && ../$(BIN)/python -m soak --seconds $(SOAK_SITE_SECONDS) --output ../build/soak
 
 PYTEST = $(BIN)/pytest --junitxml=$(REPORTS)/$@.xml
 

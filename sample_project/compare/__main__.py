@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _leave)
     plan = _plan(options)
     try:
-        _load_places(options.database, narrator)
+        load_places(options.database, narrator.say)
         _introduce(plan, narrator)
         comparison = Comparison(
             plan=plan,
@@ -146,9 +146,13 @@ def _introduce(plan: Plan, narrator: ConsoleNarrator) -> None:
     )
 
 
-def _load_places(database: Path, narrator: ConsoleNarrator) -> None:
-    """Fill the site's database; quick when everything is there already."""
-    narrator.say(f"The site's data: {database}")
+def load_places(database: Path, say: Callable[[str], None]) -> None:
+    """Fill the site's database; quick when everything is there already.
+
+    Raises:
+        TaskError: It could not be filled.
+    """
+    say(f"The site's data: {database}")
     command = [sys.executable, "manage.py", "load_places"]
     variables = {"SAMPLE_DB": str(database.resolve()), "SAMPLE_CACHE": "none"}
     done = subprocess.run(command, cwd=SITE_DIRECTORY, env={**os.environ, **variables}, check=False)

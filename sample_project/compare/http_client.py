@@ -7,22 +7,36 @@ fraction of what a general HTTP client costs.
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NO_HEADERS: Mapping[str, str] = {}
 
 
 class Response(NamedTuple):
-    """What the driver needs of an answer; header names are in lower case."""
+    """What a client needs of an answer; header names are in lower case."""
 
     status: int
     headers: dict[str, str]
     body: bytes
+    cookies: tuple[str, ...] = ()
+    """The values of all `Set-Cookie` headers."""
 
 
 class BadResponseError(OSError):
     """The server closed the connection before a whole answer had arrived."""
 
 
-async def exchange(socket_path: str, method: str, path: str) -> Response:
+async def exchange(
+    socket_path: str,
+    method: str,
+    path: str,
+    *,
+    headers: Mapping[str, str] = NO_HEADERS,
+    body: bytes = b"",
+) -> Response:
     """Send one request and return the whole answer.
 
     The connection is closed by the server after its answer. Cancelling closes it at once.
@@ -33,7 +47,7 @@ async def exchange(socket_path: str, method: str, path: str) -> Response:
     loop = asyncio.get_running_loop()
     answered: asyncio.Future[bytes] = loop.create_future()
     transport, _ = await loop.create_unix_connection(
-        lambda: _Exchange(_encode(method, path), answered), socket_path
+        lambda: _Exchange(_encode(method, path, headers, body), answered), socket_path
     )
     try:
         return parse(await answered)
@@ -53,22 +67,23 @@ def parse(received: bytes) -> Response:
     if not separator or not parts[0].startswith("HTTP/1.") or not parts[1:2]:
         message = f"not a whole HTTP answer: {received[:80]!r}"
         raise BadResponseError(message)
-    headers = {}
-    for line in header_lines:
-        name, _, value = line.partition(":")
-        headers[name.lower()] = value.strip()
+    pairs = [line.partition(":")[::2] for line in header_lines]
+    headers = {name.lower(): value.strip() for name, value in pairs}
+    cookies = tuple(value.strip() for name, value in pairs if name.lower() == "set-cookie")
     expected_bytes = int(headers.get("content-length", len(body)))
     if len(body) != expected_bytes:
         message = f"answer cut short: {len(body)} of {expected_bytes} bytes"
         raise BadResponseError(message)
-    return Response(int(parts[1]), headers, body)
+    return Response(int(parts[1]), headers, body, cookies)
 
 
-def _encode(method: str, path: str) -> bytes:
-    length = "Content-Length: 0\r\n" if method == "POST" else ""
-    return (
-        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{length}Connection: close\r\n\r\n"
-    ).encode("ascii")
+def _encode(method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    length = {"Content-Length": str(len(body))} if method == "POST" else {}
+    lines = (f"{name}: {value}\r\n" for name, value in {**headers, **length}.items())
+    head = (
+        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{''.join(lines)}Connection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + body
 
 
 class _Exchange(asyncio.Protocol):

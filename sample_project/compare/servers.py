@@ -87,28 +87,69 @@ def redis(directory: Path, *, budget_bytes: int) -> Iterator[Server]:
         yield server
 
 
-def site_command(socket_path: str, *, workers: int) -> list[str]:
-    """Return the gunicorn command that serves the site."""
-    return [
-        *(sys.executable, "-m", "gunicorn", "config.wsgi:application"),
-        *("--bind", f"unix:{socket_path}", "--workers", str(workers), "--worker-class", "sync"),
+@dataclass(frozen=True, kw_only=True)
+class WorkerKind:
+    """A way of gunicorn to serve the site: its workers, and which of the two entry points."""
+
+    name: str
+    application: str = "config.wsgi:application"
+    worker_class: str = "sync"
+    threads: int = 1
+
+
+SYNC = WorkerKind(name="sync")
+GTHREAD = WorkerKind(name="gthread", worker_class="gthread", threads=4)
+ASGI = WorkerKind(
+    name="asgi",
+    application="config.asgi:application",
+    worker_class="uvicorn_worker.UvicornWorker",
+)
+
+
+def site_command(
+    socket_path: str, *, workers: int, kind: WorkerKind = SYNC, max_requests: int = 0
+) -> list[str]:
+    """Return the gunicorn command that serves the site.
+
+    Args:
+        max_requests: After how many requests, more or less a quarter, a worker makes way for a new
+            one; 0: never.
+    """
+    command = [
+        *(sys.executable, "-m", "gunicorn", kind.application),
+        *("--bind", f"unix:{socket_path}", "--workers", str(workers)),
+        *("--worker-class", kind.worker_class),
         *("--timeout", "120", "--log-level", "warning"),
     ]
+    if kind.threads > 1:
+        command += ["--threads", str(kind.threads)]
+    if max_requests:
+        command += ["--max-requests", str(max_requests)]
+        command += ["--max-requests-jitter", str(max_requests // 4)]
+    return command
 
 
 @contextlib.contextmanager
-def site(directory: Path, *, workers: int, environment: Mapping[str, str]) -> Iterator[Server]:
+def site(
+    directory: Path,
+    *,
+    workers: int,
+    environment: Mapping[str, str],
+    kind: WorkerKind = SYNC,
+    max_requests: int = 0,
+) -> Iterator[Server]:
     """Serve the site with gunicorn and yield it when a page was answered.
 
     Args:
         directory: For the socket and the log.
         environment: The site's variables, added to this process's own.
+        kind, max_requests: As for `site_command`.
 
     Raises:
         ServerError: It did not start, or its first page is an error.
     """
     socket_path = str(directory / "site.sock")
-    command = site_command(socket_path, workers=workers)
+    command = site_command(socket_path, workers=workers, kind=kind, max_requests=max_requests)
     # gunicorn 25.1 and later put a control socket here, in the home directory otherwise.
     variables = {**environment, "XDG_RUNTIME_DIR": str(directory)}
     with _running(command, socket_path, directory=SITE_DIRECTORY, environment=variables) as server:
