@@ -102,6 +102,13 @@ browser: ## chromium, with apt where that is possible
 run-demo: ## the comparison
 	cd sample_project && ../$(BIN)/python -m compare --output ../build/demo
 
+DEMONSTRATIONS := show_kill show_restart show_deploy show_stampede show_edit show_redis_stopped
+
+.PHONY: demonstrations
+demonstrations: $(STAMPS)/sample ## what others cannot: killed, restarted, deployed, stampeded, edited
+	cd sample_project && for name in $(DEMONSTRATIONS); do \
+		../$(BIN)/python manage.py $$name || exit 1; done
+
 run-serve: ## the site
 	cd sample_project && ../$(BIN)/python manage.py load_places
 	@echo "The sample site is at http://$(ADDRESS)/ until you press Ctrl-C."

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import sqlite3
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -20,6 +19,7 @@ from compare.driver import drive_in_own_process
 from compare.footprint import Footprint, weigh_in_own_process
 from compare.results import Report, WorkingSet
 from compare.site import Site, phase_of
+from compare.stage import Setting, served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -134,22 +134,14 @@ class Comparison:
             directory = stack.enter_context(servers.scratch_directory())
             pool_directory = stack.enter_context(servers.scratch_directory(self.pool_parent))
             cache_server, location = self._cache(backend, directory, pool_directory, stack)
-            database = directory / "places.sqlite3"
-            copy_database(self.database, database)
-            variables = {
-                "DJANGO_SETTINGS_MODULE": "config.settings",
-                "SAMPLE_CACHE": backend.key,
-                "SAMPLE_CACHE_LOCATION": location,
-                "SAMPLE_CACHE_BYTES": str(self.plan.cache_bytes),
-                "SAMPLE_CACHE_ENTRY_BYTES": str(footprint["entry_bytes"]),
-                "SAMPLE_WORKERS": str(self.plan.workers),
-                "SAMPLE_ALLOW_EDITS": "1",
-                "SAMPLE_SECRET_KEY": "only for the comparison",
-                "SAMPLE_DB": str(database),
-            }
-            web_server = stack.enter_context(
-                servers.site(directory, workers=self.plan.workers, environment=variables)
+            setting = Setting(
+                cache=backend.key,
+                location=location,
+                cache_bytes=self.plan.cache_bytes,
+                workers=self.plan.workers,
+                entry_bytes=footprint["entry_bytes"],
             )
+            web_server = stack.enter_context(served(self.database, setting))
         site = Site(backend, web_server, cache_server, location, pool_directory, cities)
         self._warm_up(site)
         return site
@@ -275,12 +267,3 @@ def offered_rate(sites: Sequence[Site], *, share: float) -> float:
         for done in [site.combined("warm-up")]
     )
     return float(f"{share * slowest:.2g}")
-
-
-def copy_database(source: Path, target: Path) -> None:
-    """Copy a SQLite database that others may have open."""
-    with (
-        contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as original,
-        contextlib.closing(sqlite3.connect(target)) as copy,
-    ):
-        original.backup(copy)

@@ -34,6 +34,7 @@ class CacheChoice:
     budget_bytes: int = 64 * 1024 * 1024
     entry_bytes: int = 4096
     workers: int = 4
+    lifetime: str = "volatile"
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> CacheChoice:
@@ -44,6 +45,7 @@ class CacheChoice:
             budget_bytes=int(environ.get("SAMPLE_CACHE_BYTES") or cls.budget_bytes),
             entry_bytes=int(environ.get("SAMPLE_CACHE_ENTRY_BYTES") or cls.entry_bytes),
             workers=int(environ.get("SAMPLE_WORKERS") or cls.workers),
+            lifetime=environ.get("SAMPLE_CACHE_LIFETIME") or cls.lifetime,
         )
 
 
@@ -94,7 +96,7 @@ def _pmemcache(choice: CacheChoice) -> dict[str, Any]:
         "BACKEND": "pmemcache.integrations.django.PmemCache",
         "LOCATION": choice.location,
         # No hot tier: its memory would come on top of the budget that all caches have.
-        "OPTIONS": {"size": choice.budget_bytes, "hot_size": 0},
+        "OPTIONS": {"size": choice.budget_bytes, "hot_size": 0, "lifetime": choice.lifetime},
     }
 
 

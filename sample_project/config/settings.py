@@ -5,6 +5,7 @@ SAMPLE_CACHE              pmemcache (default) | pmemcache_hot | none | locmem | 
 SAMPLE_CACHE_LOCATION     Redis: unix:///path.sock; pmemcache: pool file, empty for the default
 SAMPLE_CACHE_BYTES        budget of the cache in bytes; default 64 MiB
 SAMPLE_CACHE_ENTRY_BYTES  mean size of an entry, which turns the budget into LocMem's MAX_ENTRIES
+SAMPLE_CACHE_LIFETIME     volatile | restart: whether pmemcache's pool outlives its last worker
 SAMPLE_WORKERS            number of worker processes that share the budget; default 4
 SAMPLE_ALLOW_EDITS        1 enables POST /api/city/<id>/revision/
 SAMPLE_DEBUG              1 for Django's debug pages
@@ -42,6 +43,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     # Checks of the settings, `manage.py pmemcache`, the pools in the admin, figures of all workers.
     "pmemcache.integrations.django",
+    "demonstrations",
     "ops",
     "places",
 ]

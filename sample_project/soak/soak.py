@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from compare import servers
-from compare.comparison import copy_database
 from compare.http_client import exchange
 from compare.memory import family
+from compare.stage import Setting, served
 from compare.workload import read_cities
 
 import pmemcache
@@ -27,7 +27,7 @@ from soak.visitors import Visitors, addresses
 from soak.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from compare.workload import City
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 KINDS = (servers.SYNC, servers.GTHREAD, servers.ASGI)
 STORM_SHARE = 0.65
 SHOWN_FAULTS = 10
+DESCRIPTORS_PER_REQUEST = 5
+"""A connection of the client, and a database of three files in a thread of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +166,8 @@ class Soak:
         held = 1 if kind is servers.SYNC else self.plan.connections
         faults = [*tally.faults, *damage]
         faults += growth.faults(
-            memory_tolerance=self.plan.memory_tolerance, most_descriptors=self.plan.connections
+            memory_tolerance=self.plan.memory_tolerance,
+            most_descriptors=DESCRIPTORS_PER_REQUEST * self.plan.connections,
         )
         faults += faults_of_death(tally, deaths=len(watch.workers), held=held, killed=killed)
         if "Traceback" in log:
@@ -212,35 +215,17 @@ class Soak:
     def _served(
         self, kind: servers.WorkerKind, *, cache: str, max_requests: int = 0
     ) -> Iterator[tuple[servers.Server, Path]]:
-        """Serve the site from a fresh copy of the database; yield server and pool."""
-        with (
-            servers.scratch_directory() as directory,
-            servers.scratch_directory(self.pool_parent) as pool_directory,
-        ):
-            database = directory / "places.sqlite3"
-            copy_database(self.database, database)
-            pool = pool_directory / "site.pool"
-            variables = self._variables(cache, pool, database)
-            with servers.site(
-                directory,
+        """Serve the site from a fresh state; yield server and pool."""
+        with servers.scratch_directory(self.pool_parent) as directory:
+            pool = directory / "site.pool"
+            setting = Setting(
+                cache=cache,
+                location=str(pool),
+                cache_bytes=self.plan.cache_bytes,
                 workers=self.plan.workers,
-                environment=variables,
-                kind=kind,
-                max_requests=max_requests,
-            ) as server:
+            )
+            with served(self.database, setting, kind=kind, max_requests=max_requests) as server:
                 yield server, pool
-
-    def _variables(self, cache: str, pool: Path, database: Path) -> Mapping[str, str]:
-        return {
-            "DJANGO_SETTINGS_MODULE": "config.settings",
-            "SAMPLE_CACHE": cache,
-            "SAMPLE_CACHE_LOCATION": str(pool),
-            "SAMPLE_CACHE_BYTES": str(self.plan.cache_bytes),
-            "SAMPLE_WORKERS": str(self.plan.workers),
-            "SAMPLE_ALLOW_EDITS": "1",
-            "SAMPLE_SECRET_KEY": "only for the soak",
-            "SAMPLE_DB": str(database),
-        }
 
 
 class Reaper:

@@ -1,8 +1,8 @@
 """Watch what a site's processes take: memory, descriptors and the files of its pool.
 
-Growth is judged between two moments of one stage: what was taken after the first third, when caches
-and pools are full, and at the end. Medians of several samples, because a worker that was just made
-takes less than one that has served for a while.
+Growth of memory is judged between the second third of a stage, when caches and pools are full, and
+the last. Medians of several samples, because a worker that was just made takes less than one that
+has served for a while. Descriptors have no such reason to grow: their least in the first third counts.
 """
 
 from __future__ import annotations
@@ -85,18 +85,25 @@ class Watch:
         self.samples.append(Sample(memory.site_bytes, memory.pool_bytes, descriptors))
 
     def growth(self) -> Growth:
-        """Return the medians of the second third of the samples and of the last."""
+        """Return what was taken early and late."""
         third = max(1, len(self.samples) // 3)
-        return Growth(_median(self.samples[third : 2 * third]), _median(self.samples[-third:]))
+        first, second = self.samples[:third], self.samples[third : 2 * third]
+        least = min(sample.descriptors for sample in first)
+        return Growth(
+            _median(second or first, descriptors=least),
+            _median(
+                self.samples[-third:], descriptors=max(one.descriptors for one in self.samples)
+            ),
+        )
 
 
 def _descriptors(pid: int) -> int:
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
-def _median(samples: Sequence[Sample]) -> Sample:
+def _median(samples: Sequence[Sample], *, descriptors: int) -> Sample:
     return Sample(
         memory_bytes=round(statistics.median(sample.memory_bytes for sample in samples)),
         pool_bytes=round(statistics.median(sample.pool_bytes for sample in samples)),
-        descriptors=max(sample.descriptors for sample in samples),
+        descriptors=descriptors,
     )

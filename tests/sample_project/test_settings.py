@@ -22,7 +22,11 @@ def test_pmemcache_with_64_mib_is_the_default() -> None:
     setting = cache_setting()
     assert setting["BACKEND"] == "pmemcache.integrations.django.PmemCache"
     assert setting["LOCATION"] == ""
-    assert setting["OPTIONS"] == {"size": 64 * 1024 * 1024, "hot_size": 0}
+    assert setting["OPTIONS"] == {
+        "size": 64 * 1024 * 1024,
+        "hot_size": 0,
+        "lifetime": "volatile",
+    }
 
 
 def test_locmem_gets_the_entries_that_fit_into_a_worker_s_share() -> None:
