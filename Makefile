@@ -38,11 +38,11 @@ help: ## this list
 
 # The commands of the README.
 
-demo: ## the sample site under real workers, side by side with Redis: build/demo/report.html
-	@$(STEPS) --setup headers venv install sample redis --then run-demo
+demo: ## the sample site on each cache, side by side: build/demo/report.html; FULL=1: all of it
+	@$(STEPS) --setup headers venv install sample redis memcached --then run-demo
 
 test: ## every test, as continuous integration runs them
-	@$(STEPS) --reports $(REPORTS) --setup headers venv install dev redis browser \
+	@$(STEPS) --reports $(REPORTS) --setup headers venv install dev redis memcached browser \
 		--then lint-python types lint-c ctest-plain memcheck ctest-asan ctest-tsan ctest-faults fuzz-short \
 		model test-core test-django test-django-app test-django6 test-sample test-compare test-packaging
 
@@ -94,13 +94,22 @@ $(STAMPS)/sample $(STAMPS)/dev $(STAMPS)/bench: pyproject.toml | $(STAMPS)/packa
 redis: ## redis-server, with apt where that is possible
 	@tools/peers.sh redis-server
 
+# pylibmc comes as a wheel, or is built with libmemcached's headers; without it pymemcache is measured.
+.PHONY: memcached
+memcached: $(STAMPS)/package ## memcached and its client in C, where that is possible
+	@tools/peers.sh memcached
+	@$(BIN)/python -c 'import pylibmc' 2>/dev/null \
+		|| $(BIN)/python -m pip install $(PIP_QUIET) --only-binary :all: pylibmc 2>/dev/null \
+		|| { tools/peers.sh libmemcached && $(BIN)/python -m pip install $(PIP_QUIET) pylibmc 2>/dev/null; } \
+		|| echo "  pylibmc cannot be installed here: pymemcache takes its place, as the report says"
+
 browser: ## chromium, with apt where that is possible
 	@tools/peers.sh chromium
 
 # The parts of demo and serve.
 
 run-demo: ## the comparison
-	cd sample_project && ../$(BIN)/python -m compare --output ../build/demo
+	cd sample_project && ../$(BIN)/python -m compare --output ../build/demo $(if $(FULL),--full)
 
 DEMONSTRATIONS := show_kill show_restart show_deploy show_stampede show_edit show_redis_stopped
 
@@ -241,7 +250,7 @@ soak-engine: $(STAMPS)/dev ## the kill storm and recorded histories at length: S
 
 SOAK_SITE_SECONDS ?= 600
 
-soak-site: $(STAMPS)/sample ## the sample site under load while its workers die: SOAK_SITE_SECONDS
+soak-site: $(STAMPS)/sample ## the site under load while its workers are recycled and killed: SOAK_SITE_SECONDS
 	cd sample_project && ../$(BIN)/python -m soak --seconds $(SOAK_SITE_SECONDS) --output ../build/soak
 
 PYTEST = $(BIN)/pytest --junitxml=$(REPORTS)/$@.xml

@@ -2,8 +2,8 @@
 # Make sure that a program which pip cannot bring is here: peers.sh NAME...
 #
 # Installs it with apt when we are root on a machine that has apt. What is merely compared with or
-# tested with (redis-server, chromium, spin, valgrind) is named as missing and left out; without a C compiler or
-# Python's headers nothing can be built, so those are errors.
+# tested with (redis-server, memcached, chromium, spin, valgrind) is named as missing and left out; without a C
+# compiler or Python's headers nothing can be built, so those are errors.
 set -euo pipefail
 
 apt_install() {
@@ -74,8 +74,14 @@ need_clang() {
     fi
 }
 
+# The headers that pylibmc is built with.
+want_libmemcached() {
+    apt_install libmemcached-dev zlib1g-dev || echo "  libmemcached-dev cannot be installed here"
+}
+
 for name in "$@"; do
     case $name in
+    libmemcached) want_libmemcached ;;
     clang) need_clang ;;
     compiler) need_compiler ;;
     python-headers) need_python_headers ;;

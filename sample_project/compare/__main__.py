@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from compare import report as reports
-from compare.backends import BACKENDS, BackendUnavailableError
+from compare.backends import BACKENDS, SHORT_BACKENDS, BackendUnavailableError
 from compare.comparison import Comparison
 from compare.findings import caveats, headline
-from compare.plan import MIB, QUICK, Plan
+from compare.plan import FULL, MIB, QUICK, SHORT, Plan
 from compare.servers import ServerError
 from compare.site import SiteError
 from compare.tables import call_table, site_table, to_rich
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 DEFAULT_DATABASE = SITE_DIRECTORY.parent / "build" / "sample" / "places.sqlite3"
+
+MINUTES = {"quick": 1, "short": 5, "full": 40}
 
 
 class ConsoleNarrator:
@@ -64,20 +66,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 150)
     narrator = ConsoleNarrator(console)
     signal.signal(signal.SIGTERM, _leave)
-    plan = _plan(options)
+    form = "quick" if options.quick else "full" if options.full else "short"
+    plan = _plan(options, form)
     try:
         load_places(options.database, narrator.say)
-        _introduce(plan, narrator)
+        _introduce(plan, form, narrator)
         comparison = Comparison(
             plan=plan,
             database=options.database.resolve(),
             pool_parent=options.pool_directory,
             narrator=narrator,
-            chosen=options.backends,
+            chosen=options.backends or _default_backends(options),
         )
         result = comparison.run(
             command=shlex.join(["python", "-m", "compare", *(arguments or sys.argv[1:])]),
-            quick=options.quick,
+            form=form,
         )
     except (BackendUnavailableError, ServerError, SiteError, TaskError) as error:
         console.print(f"[bold red]Error:[/] {type(error).__name__}")
@@ -101,13 +104,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m compare", description=__doc__)
     add = parser.add_argument
     add("--output", type=Path, default=Path("../build/demo"), help="directory for the report")
-    add("--quick", action="store_true", help="about 20 s, to see that everything works")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--quick", action="store_true", help="about a minute, to see that it works")
+    length.add_argument(
+        "--full", action="store_true", help="every backend and point, five times: about 40 minutes"
+    )
     add(
         "--backends",
         nargs="+",
         choices=[backend.key for backend in BACKENDS],
-        default=[backend.key for backend in BACKENDS],
-        help="leave some out of the comparison",
+        help="those to compare; default: six, with --full all",
     )
     add("--rate", type=float, help="requests/s of the open loop; default: found by measuring")
     add("--cache-mib", type=float, help="budget of each cache in MiB")
@@ -127,8 +133,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _plan(options: argparse.Namespace) -> Plan:
-    plan = QUICK if options.quick else Plan()
+def _default_backends(options: argparse.Namespace) -> list[str]:
+    return [backend.key for backend in (BACKENDS if options.full else SHORT_BACKENDS)]
+
+
+def _plan(options: argparse.Namespace, form: str) -> Plan:
+    plan = {"quick": QUICK, "short": SHORT, "full": FULL}[form]
     if options.rate is not None:
         plan = replace(plan, rate=options.rate)
     if options.cache_mib is not None:
@@ -138,11 +148,12 @@ def _plan(options: argparse.Namespace) -> Plan:
     return plan
 
 
-def _introduce(plan: Plan, narrator: ConsoleNarrator) -> None:
+def _introduce(plan: Plan, form: str, narrator: ConsoleNarrator) -> None:
     narrator.say(
         f"Serving the sample site with {plan.workers} gunicorn workers on each cache, "
         f"{plan.cache_bytes / MIB:g} MiB each: at a fixed rate, as fast as it goes, then single "
-        "cache calls."
+        f"cache calls and ten figures. About {MINUTES[form]} minutes on a machine that does "
+        "nothing else."
     )
 
 

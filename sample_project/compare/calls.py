@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from compare import tasks
+from compare.opening import open_cache
 from compare.percentiles import Summary, summarise
 
 if TYPE_CHECKING:
@@ -88,7 +89,10 @@ def measure(plan: CallPlan) -> CallCosts:
     Raises:
         RuntimeError: A backend does not return what was stored in it.
     """
-    caches = {key: _open(key, location, plan) for key, location in plan.locations.items()}
+    caches = {
+        key: open_cache(key, location, budget_bytes=plan.budget_bytes)
+        for key, location in plan.locations.items()
+    }
     values = payloads()
     for key, cache in caches.items():
         _fill(key, cache, values)
@@ -107,20 +111,6 @@ def measure(plan: CallPlan) -> CallCosts:
     for (payload, operation, backend), timed in samples.items():
         costs.setdefault(payload, {}).setdefault(operation, {})[backend] = summarise(timed)
     return CallCosts(timer_us=summarise(_time_calls(lambda _: None, 10_000))["p50_us"], costs=costs)
-
-
-def _open(key: str, location: str, plan: CallPlan) -> BaseCache:
-    """Return the backend object that the site's own settings describe, for one process."""
-    import django  # noqa: PLC0415 - Django is set up in this process only
-    from config.caches import CacheChoice, caches_setting  # noqa: PLC0415
-    from django.conf import settings  # noqa: PLC0415
-    from django.core.cache import CacheHandler  # noqa: PLC0415
-
-    if not settings.configured:
-        settings.configure()
-        django.setup()
-    choice = CacheChoice(backend=key, location=location, budget_bytes=plan.budget_bytes, workers=1)
-    return CacheHandler(caches_setting(choice))["default"]
 
 
 def _fill(backend: str, cache: BaseCache, values: Mapping[str, object]) -> None:

@@ -13,23 +13,44 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from compare import calls, environment, servers, workload
+from compare import calls, environment, workload
 from compare.backends import BACKENDS, Backend, why_skipped
 from compare.driver import drive_in_own_process
+from compare.experiments import (
+    capacity,
+    load_curve,
+    mixes,
+    request_parts,
+    restart,
+    scaling,
+    stale_ages,
+    stampede,
+    value_sizes,
+    worker_memory,
+)
+from compare.experiments.bench import Bench
 from compare.footprint import Footprint, weigh_in_own_process
 from compare.results import Report, WorkingSet
 from compare.site import Site, phase_of
 from compare.stage import Setting, served
+from compare.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from compare.figures import Figure
     from compare.plan import Plan
+    from compare.stores import Store
     from compare.workload import City
 
 
 WEIGHED_REQUESTS = 400
+EXPERIMENTS = (
+    *(load_curve, stampede, stale_ages, capacity, value_sizes, scaling, worker_memory, restart),
+    *(request_parts, mixes),
+)
+"""Each measures one figure of the report, in this order."""
 
 
 class Narrator(Protocol):
@@ -62,7 +83,7 @@ class Comparison:
     narrator: Narrator
     chosen: Sequence[str]
 
-    def run(self, *, command: str, quick: bool) -> Report:
+    def run(self, *, command: str, form: str) -> Report:
         """Measure everything and return the report.
 
         All sites run side by side and take turns; those that wait are idle.
@@ -88,10 +109,23 @@ class Comparison:
             rate = self.plan.rate or offered_rate(sites, share=self.plan.rate_share)
             self._drive_all(sites, rate)
             results = [site.result(self.plan, footprint) for site in sites]
+            measured_calls = self._calls(backends)
+            bench = Bench(
+                plan=self.plan,
+                database=self.database,
+                pool_parent=self.pool_parent,
+                cities=cities,
+                footprint=footprint,
+                backends=backends,
+                sites=sites,
+                rate=rate,
+            )
+            figures = self._figures(bench)
         return Report(
             command=command,
             started=started,
-            quick=quick,
+            quick=form == "quick",
+            form=form,
             plan=asdict(self.plan),
             rate=rate,
             environment=described,
@@ -99,14 +133,15 @@ class Comparison:
             working_set=self._working_set(cities, rate, footprint),
             skipped=skipped,
             backends=results,
-            calls=self._calls(backends),
+            calls=measured_calls,
+            figures=figures,
             load_average_after=[round(value, 2) for value in os.getloadavg()],
             seconds=round(time.monotonic() - clock, 1),
         )
 
     def _why_skipped(self, backend: Backend) -> str | None:
         if backend.key not in self.chosen:
-            return "not asked for on the command line"
+            return "not asked for, or not part of this form (make demo FULL=1 has all)"
         return why_skipped(backend)
 
     def _weigh(self, cities: Sequence[City]) -> Footprint:
@@ -131,18 +166,16 @@ class Comparison:
     ) -> Site:
         """Serve the site on *backend* from a fresh state until *stack* ends, and warm it up."""
         with self.narrator.step(f"{backend.label}: starting", total=None):
-            directory = stack.enter_context(servers.scratch_directory())
-            pool_directory = stack.enter_context(servers.scratch_directory(self.pool_parent))
-            cache_server, location = self._cache(backend, directory, pool_directory, stack)
+            store = self._store(backend, stack)
             setting = Setting(
                 cache=backend.key,
-                location=location,
+                location=store.location,
                 cache_bytes=self.plan.cache_bytes,
                 workers=self.plan.workers,
                 entry_bytes=footprint["entry_bytes"],
             )
             web_server = stack.enter_context(served(self.database, setting))
-        site = Site(backend, web_server, cache_server, location, pool_directory, cities)
+        site = Site(backend, web_server, store, cities)
         self._warm_up(site)
         return site
 
@@ -214,22 +247,22 @@ class Comparison:
             + (errors if phase["errors"] else "")
         )
 
-    def _cache(
-        self,
-        backend: Backend,
-        directory: Path,
-        pool_directory: Path,
-        stack: contextlib.ExitStack,
-    ) -> tuple[servers.Server | None, str]:
-        """Start the server that *backend* needs, if any; return it and the cache's LOCATION."""
-        if backend.key == "redis":
-            server = stack.enter_context(
-                servers.redis(directory, budget_bytes=self.plan.cache_bytes)
-            )
-            return server, f"unix://{server.socket_path}"
-        if backend.key == "pmemcache":
-            return None, str(pool_directory / "site.pool")
-        return None, ""
+    def _store(self, backend: Backend, stack: contextlib.ExitStack) -> Store:
+        """Start what *backend* needs."""
+        budget = self.plan.cache_bytes
+        return open_store(backend, self.pool_parent, budget_bytes=budget, stack=stack)
+
+    def _figures(self, bench: Bench) -> list[Figure]:
+        """Measure every figure, one after the other."""
+        figures = []
+        for number, experiment in enumerate(EXPERIMENTS, start=1):
+            name = experiment.__name__.rpartition(".")[2].replace("_", " ")
+            title = f"Figure {number} of {len(EXPERIMENTS)}, {name}"
+            started = time.monotonic()
+            with self.narrator.step(title, total=None):
+                figures.append(experiment.measure(bench))
+            self.narrator.say(f"{title}: {time.monotonic() - started:.0f} s")
+        return figures
 
     def _sequence(self, cities: Sequence[City]) -> Iterator[workload.Request]:
         return workload.requests(cities, seed=self.plan.seed, exponent=self.plan.exponent)
@@ -241,11 +274,9 @@ class Comparison:
 
     def _calls(self, backends: Sequence[Backend]) -> calls.CallCosts:
         with contextlib.ExitStack() as stack:
-            directory = stack.enter_context(servers.scratch_directory())
-            pool_directory = stack.enter_context(servers.scratch_directory(self.pool_parent))
             plan = calls.CallPlan(
                 locations={
-                    backend.key: self._cache(backend, directory, pool_directory, stack)[1]
+                    backend.key: self._store(backend, stack).location
                     for backend in backends
                     if backend.caches
                 },

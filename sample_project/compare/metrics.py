@@ -23,6 +23,7 @@ class Metric:
         value: Takes it out of a result; `None` when there is none.
         text: Writes it.
         higher_is_better: Which way it is judged.
+        spread: Its name among the spreads of a result, if it has one there.
     """
 
     name: str
@@ -30,10 +31,30 @@ class Metric:
     value: Callable[[BackendResult], float | None]
     text: Callable[[float], str]
     higher_is_better: bool = False
+    spread: str = ""
 
     def better(self, one: float, other: float) -> bool:
         """Whether *one* is better than *other*."""
         return one > other if self.higher_is_better else one < other
+
+
+LATENCIES: tuple[Literal["p50_us", "p95_us", "p99_us"], ...] = ("p50_us", "p95_us", "p99_us")
+
+
+def miss_ratio(result: BackendResult) -> float | None:
+    """Return the misses per look-up of the open loop, `None` when nothing was looked up."""
+    ratio = hit_ratio(result["open"])
+    return None if ratio is None else 1 - ratio
+
+
+def spread_text(metric: Metric, result: BackendResult) -> str:
+    """Return least and most of the turns that a figure was measured in; empty when they agree."""
+    if not metric.spread:
+        return ""
+    least, most = result["spread"][metric.spread]
+    scale = 1 if metric.spread == "requests_per_second" else 1000
+    texts = [metric.text(value / scale) for value in (least, most)]
+    return "" if texts[0] == texts[1] else " to ".join(texts)
 
 
 def site_metrics(rate: float) -> list[Metric]:
@@ -53,16 +74,23 @@ def site_metrics(rate: float) -> list[Metric]:
             value=lambda result: result["closed"]["requests_per_second"],
             text=lambda value: f"{value:,.0f}",
             higher_is_better=True,
+            spread="requests_per_second",
         ),
-        Metric(name="p50 ms", load=fixed, value=latency("p50_us"), text=milliseconds),
-        Metric(name="p95 ms", load=fixed, value=latency("p95_us"), text=milliseconds),
-        Metric(name="p99 ms", load=fixed, value=latency("p99_us"), text=milliseconds),
+        *(
+            Metric(
+                name=f"{name[:3]} ms",
+                load=fixed,
+                value=latency(name),
+                text=milliseconds,
+                spread=name,
+            )
+            for name in LATENCIES
+        ),
         Metric(
-            name="hit ratio",
+            name="miss ratio",
             load=fixed,
-            value=lambda result: hit_ratio(result["open"]) if result["key"] != "none" else None,
+            value=lambda result: miss_ratio(result) if result["key"] != "none" else None,
             text=lambda value: f"{value:.3f}",
-            higher_is_better=True,
         ),
         Metric(
             name="queries a request",

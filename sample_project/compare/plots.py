@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import io
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from compare.backends import BY_KEY
 from compare.calls import OPERATIONS
 from compare.percentiles import percentile
-from compare.results import sustained
+from compare.results import hit_ratio, sustained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from matplotlib.axes import Axes
 
-    from compare.results import Report
+    from compare.figures import Figure as FigureData
+    from compare.figures import Panel, Scale, Series
+    from compare.results import BackendResult, Report
 
 MIB = 1024 * 1024
 INK = "#3c4043"
@@ -46,6 +48,12 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 MARKED_PERCENTILES = (50, 75, 90, 95, 99, 99.9)
+PART_COLOURS = ("#1f6fb2", "#c8443a", "#e0a32e", "#9aa0a6", "#cfd5db")
+"""Of what a request is made of: cache, database, templates, Django, server."""
+WIDTH = 9.2
+OURS_WIDTH, LINE_WIDTH = 2.4, 1.5
+FEW_POINTS = 25
+"""Lines of more points are drawn without marking each."""
 
 
 def latency_plot(report: Report) -> str:
@@ -55,13 +63,11 @@ def latency_plot(report: Report) -> str:
         axes = figure.subplots()
         for result in report["backends"]:
             shares, latencies = _percentile_curve(result["open"]["latencies_us"])
-            kept_up = sustained(result["open"])
             axes.plot(
                 [_tail(share) for share in shares],
                 [latency / 1000 for latency in latencies],
-                color=BY_KEY[result["key"]].colour,
-                linewidth=2.4 if result["key"] == "pmemcache" else 1.6,
-                label=result["label"] + ("" if kept_up else " (could not keep up)"),
+                **_line_style(result["key"]),
+                label=_latency_label(result),
             )
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -74,10 +80,173 @@ def latency_plot(report: Report) -> str:
         axes.set_xlim(_tail(0.2), _tail(0.999))
         axes.set_ylabel("latency, ms (log)")
         axes.set_xlabel("share of requests answered within this time")
-        all_kept_up = all(sustained(result["open"]) for result in report["backends"])
-        columns = len(report["backends"]) if all_kept_up else 2
-        figure.legend(loc="outside upper center", ncols=columns)
+        figure.legend(loc="outside upper center", ncols=3, fontsize=9)
         return _svg(figure)
+
+
+def _latency_label(result: BackendResult) -> str:
+    """Return the name of a line, with what its latencies cannot be read without."""
+    ratio = hit_ratio(result["open"])
+    notes = [] if ratio is None or result["key"] == "none" else [f"misses {1 - ratio:.2f}"]
+    if not sustained(result["open"]):
+        notes.append("could not keep up")
+    return result["label"] + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _line_style(key: str) -> dict[str, Any]:
+    ours = key.startswith("pmemcache")
+    backend = BY_KEY[key]
+    return {
+        "color": backend.colour,
+        "linestyle": backend.dash,
+        "linewidth": OURS_WIDTH if ours else LINE_WIDTH,
+        "zorder": 3 if ours else 2,
+    }
+
+
+def figure_plot(data: FigureData) -> str:
+    """Return a figure of the report: its panels, and one legend when they agree on it."""
+    columns = min(data["columns"], len(data["panels"]))
+    rows = math.ceil(len(data["panels"]) / columns)
+    names = [[one["label"] for one in panel["series"]] for panel in data["panels"]]
+    shared = all(name in names[0] for others in names for name in others)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.1 * rows + 0.5), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flat[len(data["panels"]) :]:
+            axes.set_visible(False)
+        for axes, panel in zip(grid.flat, data["panels"], strict=False):
+            _draw_panel(axes, panel)
+            if not shared and panel["series"]:
+                axes.legend(fontsize=8.5, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        if shared and names[0]:
+            handles, labels = grid.flat[0].get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside upper center", ncols=5, fontsize=9)
+        return _svg(figure)
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    if panel["kind"] == "stacked":
+        _draw_stacked(axes, panel)
+    elif panel["kind"] == "bars":
+        _draw_bars(axes, panel)
+    else:
+        for one in panel["series"]:
+            _draw_line(axes, one, steps=panel["kind"] == "steps")
+        _finish_numbers(axes, panel)
+    if not panel["series"]:
+        axes.text(0.5, 0.5, "none", ha="center", va="center", transform=axes.transAxes)
+    axes.set_title(panel["title"], loc="left", fontsize=10, fontweight="bold")
+    axes.set_xlabel(panel["x_label"])
+    axes.set_ylabel(panel["y_label"])
+
+
+def _draw_line(axes: Axes, data: Series, *, steps: bool) -> None:
+    style = _line_style(data["key"])
+    if data["label"] != BY_KEY[data["key"]].label and "@" in data["label"]:
+        style |= {"linestyle": "--", "color": INK}
+    y = [math.nan if value is None else value for value in data["y"]]
+    low = [math.nan if value is None else value for value in data["low"]]
+    high = [math.nan if value is None else value for value in data["high"]]
+    if steps:
+        axes.step(data["x"], y, where="post", label=data["label"], **style)
+        return
+    marker = "o" if len(data["x"]) <= FEW_POINTS else ""
+    axes.plot(data["x"], y, marker=marker, markersize=3.5, label=data["label"], **style)
+    axes.fill_between(data["x"], low, high, color=style["color"], alpha=0.15, linewidth=0)
+
+
+_FAR_END: dict[Literal["x", "y"], Literal["x", "high"]] = {"x": "x", "y": "high"}
+
+
+def _finish_numbers(axes: Axes, panel: Panel) -> None:
+    """Give both axes their scale; what is linear begins at zero."""
+    scales: dict[Literal["x", "y"], Scale] = {"x": panel["x_scale"], "y": panel["y_scale"]}
+    for name, scale in scales.items():
+        axis = getattr(axes, f"{name}axis")
+        if scale == "linear":
+            values = [value for one in panel["series"] for value in one[_FAR_END[name]]]
+            most = max((value for value in values if value is not None), default=1)
+            axes.set(**{f"{name}lim": (0, 1.06 * most or 1)})
+            continue
+        axes.set(**{f"{name}scale": "log"})
+        if scale == "log2":
+            points = sorted({x for one in panel["series"] for x in one["x"]})
+            axis.set_ticks(points, [_size(point) for point in points])
+            axis.set_minor_locator(mpl.ticker.NullLocator())
+        else:
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+            axis.set_minor_formatter(FuncFormatter(lambda value, _: _minor_label(value)))
+        axes.tick_params(axis=name, which="minor", left=False, bottom=False, labelsize=7.5)
+    counted = {x for one in panel["series"] for x in one["x"]}
+    if "workers" in panel["x_label"] or "at once" in panel["x_label"]:
+        axes.set_xticks(sorted(counted))
+
+
+def _draw_bars(axes: Axes, panel: Panel) -> None:
+    width = 0.84 / max(1, len(panel["series"]))
+    for number, one in enumerate(panel["series"]):
+        shift = (number - (len(panel["series"]) - 1) / 2) * width
+        places = [x + shift for x in one["x"]]
+        y = [value or 0.0 for value in one["y"]]
+        errors = [
+            [value - (low or 0.0) for value, low in zip(y, one["low"], strict=True)],
+            [(high or 0.0) - value for value, high in zip(y, one["high"], strict=True)],
+        ]
+        axes.bar(
+            places,
+            y,
+            width * 0.92,
+            color=BY_KEY[one["key"]].colour,
+            label=one["label"],
+            yerr=errors,
+            error_kw={"ecolor": INK, "elinewidth": 0.9},
+        )
+        if panel["y_scale"] == "linear":
+            for place, value in zip(places, y, strict=True):
+                axes.annotate(f"{value:.2f}", (place, value), ha="center", va="bottom", fontsize=8)
+    axes.set_xticks(range(len(panel["ticks"])), panel["ticks"], fontsize=9)
+    axes.grid(visible=False, axis="x")
+    if panel["y_scale"] == "log":
+        axes.set_yscale("log")
+        lows = [value for one in panel["series"] for value in one["low"] if value]
+        if lows:
+            axes.set_ylim(bottom=10 ** math.floor(math.log10(min(lows))))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    else:
+        axes.set_ylim(0, 1.15)
+
+
+def _draw_stacked(axes: Axes, panel: Panel) -> None:
+    left = [0.0] * len(panel["ticks"])
+    for one, colour in zip(panel["series"], PART_COLOURS, strict=True):
+        sizes = [value or 0.0 for value in one["y"]]
+        bars = axes.barh(panel["ticks"], sizes, 0.62, left=left, color=colour, label=one["label"])
+        left = [before + size for before, size in zip(left, sizes, strict=True)]
+    axes.bar_label(bars, [f"{total:,.0f}" for total in left], padding=4)
+    # Without a cache a page takes so long that the others could not be told apart.
+    shown = sorted(left)
+    most = shown[-2] if len(shown) > 1 and shown[-1] > 3 * shown[-2] else shown[-1]
+    axes.set_xlim(0, most * 1.15)
+    if most != shown[-1]:
+        axes.annotate(
+            f"{panel['ticks'][left.index(shown[-1])]} goes on to {shown[-1]:,.0f}",
+            (most * 1.13, left.index(shown[-1])),
+            ha="right",
+            va="center",
+            fontsize=8.5,
+        )
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+
+
+def _size(value: float) -> str:
+    """Return a number of bytes, or of MiB, as short as it can be."""
+    for unit, suffix in ((1 << 20, "Mi"), (1 << 10, "Ki")):
+        if value >= unit:
+            return f"{value / unit:g} {suffix}"
+    return f"{value:g}"
 
 
 def call_plot(report: Report) -> str:
@@ -93,7 +262,8 @@ def call_plot(report: Report) -> str:
             for number, key in enumerate(keys):
                 medians = [costs[payload][operation][key]["p50_us"] for payload in payloads]
                 tails = [costs[payload][operation][key]["p99_us"] for payload in payloads]
-                places = [index + (number - (len(keys) - 1) / 2) * width for index in range(4)]
+                shift = (number - (len(keys) - 1) / 2) * width
+                places = [index + shift for index in range(len(payloads))]
                 backend = BY_KEY[key]
                 axes.bar(places, medians, width * 0.92, color=backend.colour, label=backend.label)
                 axes.scatter(places, tails, s=14, marker="_", color=INK, linewidths=1.2)
@@ -101,7 +271,7 @@ def call_plot(report: Report) -> str:
             fastest = min(c["p50_us"] for p in payloads for c in costs[p][operation].values())
             axes.set_ylim(bottom=10 ** math.floor(math.log10(fastest)))
         handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(keys))
+        figure.legend(handles, labels, loc="outside upper center", ncols=5, fontsize=9)
         return _svg(figure)
 
 
@@ -121,16 +291,19 @@ def throughput_plot(report: Report) -> str:
     results = report["backends"]
     values = [result["closed"]["requests_per_second"] for result in results]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.5, 2.6), layout="constrained")
+        figure = Figure(figsize=_bars_size(results), layout="constrained")
         axes = figure.subplots()
+        spreads = [result["spread"]["requests_per_second"] for result in results]
         bars = axes.barh(
             [result["label"] for result in results],
             values,
             0.62,
             color=[BY_KEY[result["key"]].colour for result in results],
+            xerr=_errors(values, spreads),
+            error_kw={"ecolor": INK, "elinewidth": 0.9},
         )
         axes.bar_label(bars, [f"{value:,.0f}" for value in values], padding=4)
-        axes.set_xlim(0, max(values) * 1.15)
+        axes.set_xlim(0, max(most for _, most in spreads) * 1.2)
         _finish_bars(axes, "requests/s, as fast as it goes")
         return _svg(figure)
 
@@ -141,11 +314,15 @@ def memory_plot(report: Report) -> str:
     labels = [result["label"] for result in results]
     parts: list[tuple[str, str, list[float]]] = [
         ("gunicorn", "#b8c4ce", [result["memory"]["site_bytes"] / MIB for result in results]),
-        ("Redis", "#c8443a", [result["memory"]["server_bytes"] / MIB for result in results]),
-        ("pool files", "#1f6fb2", [result["memory"]["pool_bytes"] / MIB for result in results]),
+        ("server", "#c8443a", [result["memory"]["server_bytes"] / MIB for result in results]),
+        (
+            "pool and other files",
+            "#1f6fb2",
+            [result["memory"]["pool_bytes"] / MIB for result in results],
+        ),
     ]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.5, 2.6), layout="constrained")
+        figure = Figure(figsize=_bars_size(results), layout="constrained")
         axes = figure.subplots()
         left = [0.0] * len(results)
         for name, colour, sizes in parts:
@@ -156,6 +333,19 @@ def memory_plot(report: Report) -> str:
         _finish_bars(axes, "MiB, shared pages counted once")
         figure.legend(loc="outside lower center", ncols=3, fontsize=8.5, handlelength=1)
         return _svg(figure)
+
+
+def _bars_size(results: Sequence[object]) -> tuple[float, float]:
+    return 4.6, 1.1 + 0.3 * len(results)
+
+
+def _errors(values: Sequence[float], spreads: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return how far the least and the most are from what is drawn."""
+    pairs = list(zip(values, spreads, strict=True))
+    return [
+        [max(0.0, value - least) for value, (least, _) in pairs],
+        [max(0.0, most - value) for value, (_, most) in pairs],
+    ]
 
 
 def _finish_bars(axes: Axes, label: str) -> None:
@@ -186,7 +376,7 @@ def _curve_shares() -> Iterator[float]:
 
 def _minor_label(value: float) -> str:
     """Label 2 and 5 between the powers of ten."""
-    return f"{value:g}" if f"{value:e}"[0] in "25" else ""
+    return f"{value:,g}" if f"{value:e}"[0] in "25" else ""
 
 
 def _svg(figure: Figure) -> str:

@@ -15,6 +15,7 @@ from compare.method import method
 from compare.tables import Cell, Table, call_table, site_table, to_html, to_markdown
 
 if TYPE_CHECKING:
+    from compare.figures import Figure
     from compare.findings import Loss
     from compare.results import BackendResult, Report
 
@@ -53,6 +54,9 @@ def render_html(report: Report) -> str:
         site_lead=escape(_site_lead(report)),
         site_table=to_html(site_table(report)),
         caveats="".join(f"<li>{escape(caveat)}</li>" for caveat in caveats(report)),
+        medium=escape(medium(report)),
+        form=escape(FORMS[report["form"]]),
+        figures="".join(_figure(figure, report) for figure in report["figures"]),
         latency_plot=plots.latency_plot(report),
         throughput_plot=plots.throughput_plot(report),
         memory_plot=plots.memory_plot(report),
@@ -69,6 +73,32 @@ def render_html(report: Report) -> str:
     )
 
 
+FORMS = {
+    "quick": "This is a quick run: it shows that everything works, and its figures mean little.",
+    "short": (
+        "This is the short form: six caches, few points, two repetitions of each, in about five "
+        "minutes. make demo FULL=1 has all caches, more points, five repetitions, and takes about "
+        "forty minutes."
+    ),
+    "full": "This is the whole comparison: all caches, five repetitions.",
+}
+
+
+def medium(report: Report) -> str:
+    """Return what the pool's bytes were kept in, short enough for a title."""
+    system = report["environment"]["pool_file_system"]
+    return f"{system['kind']}: {system['medium'].partition(';')[0]}"
+
+
+def _figure(figure: Figure, report: Report) -> str:
+    notes = "".join(f"<li>{escape(note)}</li>" for note in figure["notes"])
+    return (
+        f'<section id="{escape(figure["name"])}"><h2>{escape(figure["title"])} '
+        f"<small>{escape(medium(report))}</small></h2><p>{escape(figure['lead'])}</p>"
+        f"{plots.figure_plot(figure)}<ul class=note>{notes}</ul></section>"
+    )
+
+
 def context(report: Report) -> str:
     """Return where and when this was, in one line."""
     environment = report["environment"]
@@ -78,7 +108,8 @@ def context(report: Report) -> str:
         f"{' (virtual machine)' if environment['virtual_machine'] else ''}, "
         f"{environment['memory_bytes'] / 2**30:.0f} GiB, Linux {environment['kernel']}, "
         f"{environment['python']}, Django {environment['versions']['Django']}, "
-        f"Redis {environment['versions']['redis-server']}. "
+        f"Redis {environment['versions']['redis-server']}, "
+        f"Memcached {environment['versions'].get('memcached', 'not installed')}. "
         f"The pool is in {system['directory']}: {system['medium']}."
     )
 
@@ -160,5 +191,7 @@ def _factor(loss: Loss) -> str:
 def _settings(result: BackendResult) -> str:
     setting = pprint.pformat(result["setting"], sort_dicts=False, width=90)
     lines = [f'CACHES["default"] = {setting}', *(f"$ {command}" for command in result["commands"])]
+    if result["note"]:
+        lines.append(f"# {result['note']}")
     text = escape("\n".join(lines))
     return f"<h3>{escape(result['label'])}</h3><pre><code>{text}</code></pre>"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 if TYPE_CHECKING:
     from compare.calls import CallCosts
     from compare.environment import Environment
+    from compare.figures import Figure
     from compare.footprint import Footprint
     from compare.percentiles import Summary
 
@@ -52,6 +53,8 @@ class BackendResult(TypedDict):
     key: str
     label: str
     setting: dict[str, Any]
+    note: str
+    spread: dict[str, list[float]]
     commands: list[str]
     warmup_requests: int
     warmup_seconds: float
@@ -75,6 +78,7 @@ class Report(TypedDict):
     started: str
     seconds: float
     quick: bool
+    form: str
     plan: dict[str, Any]
     rate: float
     environment: Environment
@@ -84,6 +88,7 @@ class Report(TypedDict):
     skipped: dict[str, str]
     backends: list[BackendResult]
     calls: CallCosts
+    figures: list[Figure]
 
 
 def hit_ratio(phase: Phase) -> float | None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 5.0
 POLL_SECONDS = 0.05
+LARGE_BYTES = 256 << 20
+"""A Memcached with so much memory is told to take values of 64 MiB; its default is 1 MiB."""
 
 
 class ServerError(RuntimeError):
@@ -82,8 +84,42 @@ def redis(directory: Path, *, budget_bytes: int) -> Iterator[Server]:
     """
     socket_path = str(directory / "redis.sock")
     command = redis_command(socket_path, budget_bytes=budget_bytes)
+    with redis_like(command, socket_path, directory=directory) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def redis_like(command: Sequence[str], socket_path: str, *, directory: Path) -> Iterator[Server]:
+    """Run a *command* that listens and answers as Redis does, and yield it when it answers.
+
+    Raises:
+        ServerError: It did not start.
+    """
     with _running(command, socket_path, directory=directory, environment={}) as server:
         _wait_until(server, _redis_answers)
+        yield server
+
+
+def memcached_command(socket_path: str, *, budget_bytes: int) -> list[str]:
+    """Return the command of a Memcached of *budget_bytes*; a large one takes large values."""
+    executable = shutil.which("memcached") or "memcached"
+    largest = "64m" if budget_bytes >= LARGE_BYTES else "1m"
+    command = [executable, "-s", socket_path, "-m", str(max(1, budget_bytes >> 20))]
+    command += ["-I", largest, "-c", "1024"]
+    return [*command, "-u", "root"] if os.geteuid() == 0 else command
+
+
+@contextlib.contextmanager
+def memcached(directory: Path, *, budget_bytes: int) -> Iterator[Server]:
+    """Run a Memcached of our own in *directory* and yield it when it answers.
+
+    Raises:
+        ServerError: It did not start.
+    """
+    socket_path = str(directory / "memcached.sock")
+    command = memcached_command(socket_path, budget_bytes=budget_bytes)
+    with _running(command, socket_path, directory=directory, environment={}) as server:
+        _wait_until(server, _memcached_answers)
         yield server
 
 
@@ -213,12 +249,20 @@ def _wait_until(server: Server, answers: Callable[[str], None]) -> None:
 
 
 def _redis_answers(socket_path: str) -> None:
+    _expect(socket_path, b"PING\r\n", b"+PONG\r\n")
+
+
+def _memcached_answers(socket_path: str) -> None:
+    _expect(socket_path, b"version\r\n", b"VERSION ")
+
+
+def _expect(socket_path: str, question: bytes, beginning: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1)
         connection.connect(socket_path)
-        connection.sendall(b"PING\r\n")
+        connection.sendall(question)
         answer = connection.recv(64)
-    if answer != b"+PONG\r\n":
+    if not answer.startswith(beginning):
         raise _RefusedError(answer.decode(errors="replace"))
 
 

@@ -13,12 +13,12 @@ from compare.results import BackendResult, Memory, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from compare.backends import Backend
     from compare.footprint import Footprint
     from compare.plan import Plan
     from compare.servers import Server
+    from compare.stores import Store
     from compare.workload import City
 
 
@@ -32,13 +32,11 @@ class Site:
 
     backend: Backend
     web_server: Server
-    cache_server: Server | None
-    location: str
-    pool_directory: Path
+    store: Store
     cities: Sequence[City]
     memory: MemoryUse = field(init=False)
     outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
-    acknowledged: Sequence[Sequence[int]] = ()
+    acknowledged: Sequence[Sequence[Any]] = ()
 
     def drive(self, plan: Plan, **options: Any) -> Drive:
         """Return a drive of this site; *options* are the fields of `Drive` that vary."""
@@ -72,17 +70,28 @@ class Site:
 
     def measure_memory(self) -> None:
         """Note what the servers and the pool take now."""
-        cache_pid = None if self.cache_server is None else self.cache_server.process.pid
-        self.memory = measure(self.web_server.process.pid, cache_pid, self.pool_directory)
+        pids = [server.process.pid for server in self.store.running]
+        self.memory = measure(self.web_server.process.pid, pids, self.store.directory)
+
+    def _spread(self) -> dict[str, list[float]]:
+        """Return least and most of the figures of single turns, by the metric's name."""
+        turns = [phase_of(outcome) for outcome in self.outcomes["open"]]
+        closed = [phase_of(outcome) for outcome in self.outcomes["closed"]]
+        spread = {"requests_per_second": _range([one["requests_per_second"] for one in closed])}
+        for name in ("p50_us", "p95_us", "p99_us"):
+            spread[name] = _range([turn["latency"][name] for turn in turns])
+        return spread
 
     def result(self, plan: Plan, footprint: Footprint) -> BackendResult:
         """Return everything that was measured, in the shape of the report."""
         warm_up = self.combined("warm-up")
-        running = [server for server in (self.cache_server, self.web_server) if server is not None]
+        running = [*self.store.running, self.web_server]
         return BackendResult(
             key=self.backend.key,
             label=self.backend.label,
-            setting=cache_setting(self.backend, self.location, plan, footprint),
+            setting=cache_setting(self.backend, self.store.location, plan, footprint),
+            note=self.store.note,
+            spread=self._spread(),
             commands=[shlex.join(server.command) for server in running],
             warmup_requests=warm_up.served,
             warmup_seconds=round(warm_up.elapsed_seconds, 2),
@@ -95,6 +104,10 @@ class Site:
                 total_bytes=self.memory.total_bytes,
             ),
         )
+
+
+def _range(values: Sequence[float]) -> list[float]:
+    return [min(values), max(values)]
 
 
 def phase_of(outcome: Outcome) -> Phase:

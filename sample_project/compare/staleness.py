@@ -13,15 +13,30 @@ class RevisionLedger:
 
     def __init__(self) -> None:
         self._acknowledged: dict[int, int] = {}
+        self._moments: dict[int, dict[int, float]] = {}
 
-    def acknowledge(self, city_id: int, revision: int) -> None:
-        """Note that a write of *revision* was answered; answers may arrive out of order."""
+    def acknowledge(self, city_id: int, revision: int, moment: float = 0.0) -> None:
+        """Note that a write of *revision* was answered; answers may arrive out of order.
+
+        Args:
+            moment: When, in seconds of any clock; `age` counts from it.
+        """
+        self._moments.setdefault(city_id, {})[revision] = moment
         if revision > self._acknowledged.get(city_id, 0):
             self._acknowledged[city_id] = revision
 
-    def entries(self) -> list[tuple[int, int]]:
-        """Return every city with its newest acknowledged revision."""
-        return list(self._acknowledged.items())
+    def entries(self) -> list[tuple[int, int, float]]:
+        """Return the arguments of every acknowledgement."""
+        return [
+            (city_id, revision, moment)
+            for city_id, moments in self._moments.items()
+            for revision, moment in moments.items()
+        ]
+
+    def age(self, city_id: int, shown: int, now: float) -> float:
+        """Return for how long what *shown* lacks had been acknowledged by *now*."""
+        missed = [at for newer, at in self._moments[city_id].items() if newer > shown]
+        return now - min(missed)
 
     def floor(self, city_id: int) -> int:
         """Return the revision that a read of *city_id* sent now must at least show."""

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING
 from rich.table import Table as RichTable
 
 from compare.findings import OURS, PEER, result_of, speed_words
-from compare.metrics import call_cells, microseconds, site_metrics
+from compare.metrics import call_cells, microseconds, site_metrics, spread_text
 from compare.results import Report, sustained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from compare.metrics import Metric
+
+
+MOST_COLUMNS = 9
+MANY_CACHES = 4
+"""More than this leave no room for the mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +56,11 @@ def site_table(report: Report) -> Table:
             value = metric.value(result)
             text = "-" if value is None else metric.text(value)
             best = result["key"] != "none" and text == _best(report, metric)
-            cells.append(Cell(text=text, best=best))
+            cells.append(Cell(text=text, small=spread_text(metric, result), best=best))
         rows.append(cells)
     return Table(
         title="The site on each cache",
+        note="Small: least and most of the turns that a figure is made of.",
         headings=[("", "cache"), *((metric.load, metric.name) for metric in metrics)],
         rows=rows,
         highlighted_rows=frozenset(
@@ -77,6 +83,8 @@ def call_table(report: Report) -> Table:
     """Return one row per payload and operation with p50, mean and p99 of each backend."""
     measured = [result for result in report["backends"] if result["key"] != "none"]
     both = result_of(report, OURS) is not None and result_of(report, PEER) is not None
+    both = both and len(measured) < MOST_COLUMNS - 2
+    many = len(measured) > MANY_CACHES
     rows = []
     named = ""
     for payload, operation in call_cells(report):
@@ -90,7 +98,7 @@ def call_table(report: Report) -> Table:
             cells.append(
                 Cell(
                     text=microseconds(summary["p50_us"]),
-                    small=f"mean {mean}, p99 {tail}",
+                    small=f"p99 {tail}" if many else f"mean {mean}, p99 {tail}",
                     best=summary["p50_us"] == fastest,
                 )
             )
@@ -112,7 +120,11 @@ def call_table(report: Report) -> Table:
 
 
 def to_rich(table: Table) -> RichTable:
-    """Return the table for a terminal; the best figure of each column or row is bold."""
+    """Return the table for a terminal; the best figure of each column or row is bold.
+
+    A table of many columns goes without its second lines.
+    """
+    wide = len(table.headings) > MOST_COLUMNS
     drawn = RichTable(title=table.title, caption=table.note or None, title_justify="left")
     for number, (group, name) in enumerate(table.headings):
         heading = f"{name}\n[dim]{group}[/]" if group else name
@@ -121,7 +133,8 @@ def to_rich(table: Table) -> RichTable:
         cells = []
         for cell in row:
             text = f"[bold green]{cell.text}[/]" if cell.best else cell.text
-            cells.append(f"{text}\n[dim]{cell.small}[/]" if cell.small else text)
+            small = "" if wide else cell.small
+            cells.append(f"{text}\n[dim]{small}[/]" if small else text)
         drawn.add_row(*cells, style="bold" if number in table.highlighted_rows else "")
     return drawn
 
@@ -159,9 +172,10 @@ def to_html(table: Table) -> str:
     for number, row in enumerate(table.rows):
         classes = " class=ours" if number in table.highlighted_rows else ""
         body.append(f"<tr{classes}>{''.join(map(_html_cell, row))}</tr>")
+    wide = " wide" if len(table.headings) > MOST_COLUMNS else ""
     note = f"<p class=note>{html.escape(table.note)}</p>" if table.note else ""
     return (
-        f'<div class=scroll><table class="text{table.text_columns}"><thead>'
+        f'<div class=scroll><table class="text{table.text_columns}{wide}"><thead>'
         f"<tr>{head}</tr><tr>{names}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div>{note}"
     )

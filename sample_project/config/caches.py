@@ -4,15 +4,18 @@ Every backend gets the same budget of bytes. How each one is told about it diffe
 
 * `pmemcache` takes the budget as the size of its pool, shared by all workers. `pmemcache_hot` gives
   a quarter of it to the workers, for copies in their own memory, and the rest to the pool.
-* `redis` takes it as `maxmemory` of the server, which is set where the server is started.
+* `redis`, `django_redis`, `far_redis` and `memcached` take it as a limit of the server, which is
+  set where the server is started.
+* `diskcache` takes it as a limit of its files.
 * `locmem` counts entries, not bytes, and each worker has its own; so the budget is divided by
-  the number of workers and by the mean size of an entry.
+  the number of workers and by the mean size of an entry. `filebased` counts entries, too.
 * `none` stores nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -53,12 +56,17 @@ def caches_setting(choice: CacheChoice) -> dict[str, dict[str, Any]]:
     """Return the CACHES setting for *choice*.
 
     Raises:
-        ImproperlyConfigured: The backend is unknown, or Redis was chosen without its address.
+        ImproperlyConfigured: The backend is unknown, or a server was chosen without its address.
     """
     builders = {
         "none": _none,
         "locmem": _locmem,
+        "filebased": _filebased,
+        "diskcache": _diskcache,
+        "memcached": _memcached,
         "redis": _redis,
+        "django_redis": _django_redis,
+        "far_redis": _redis,
         "pmemcache": _pmemcache,
         "pmemcache_hot": _pmemcache_hot,
     }
@@ -81,14 +89,47 @@ def _locmem(choice: CacheChoice) -> dict[str, Any]:
     }
 
 
+def _filebased(choice: CacheChoice) -> dict[str, Any]:
+    return {
+        "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+        "LOCATION": _location(choice, "a directory"),
+        "OPTIONS": {"MAX_ENTRIES": max(choice.budget_bytes // choice.entry_bytes, 1)},
+    }
+
+
+def _diskcache(choice: CacheChoice) -> dict[str, Any]:
+    return {
+        "BACKEND": "diskcache.DjangoCache",
+        "LOCATION": _location(choice, "a directory"),
+        "OPTIONS": {"size_limit": choice.budget_bytes},
+    }
+
+
+def _memcached(choice: CacheChoice) -> dict[str, Any]:
+    # The client in C where it could be installed; the one in Python takes twice as long.
+    client = "PyLibMCCache" if find_spec("pylibmc") else "PyMemcacheCache"
+    return {
+        "BACKEND": f"django.core.cache.backends.memcached.{client}",
+        "LOCATION": _location(choice, "the server's address, such as unix:/tmp/memcached.sock"),
+    }
+
+
 def _redis(choice: CacheChoice) -> dict[str, Any]:
-    if not choice.location:
-        message = "SAMPLE_CACHE_LOCATION must be the server's URL, such as unix:///tmp/redis.sock."
-        raise ImproperlyConfigured(message)
     return {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
-        "LOCATION": choice.location,
+        "LOCATION": _location(choice, "the server's URL, such as unix:///tmp/redis.sock"),
     }
+
+
+def _django_redis(choice: CacheChoice) -> dict[str, Any]:
+    return {**_redis(choice), "BACKEND": "django_redis.cache.RedisCache"}
+
+
+def _location(choice: CacheChoice, what: str) -> str:
+    if not choice.location:
+        message = f"SAMPLE_CACHE_LOCATION must be {what}."
+        raise ImproperlyConfigured(message)
+    return choice.location
 
 
 def _pmemcache(choice: CacheChoice) -> dict[str, Any]:
@@ -103,4 +144,5 @@ def _pmemcache(choice: CacheChoice) -> dict[str, Any]:
 def _pmemcache_hot(choice: CacheChoice) -> dict[str, Any]:
     hot_bytes = choice.budget_bytes // (HOT_PART * choice.workers)
     size = choice.budget_bytes - hot_bytes * choice.workers
-    return {**_pmemcache(choice), "OPTIONS": {"size": size, "hot_size": hot_bytes}}
+    options = {"size": size, "hot_size": hot_bytes, "lifetime": choice.lifetime}
+    return {**_pmemcache(choice), "OPTIONS": options}

@@ -1,8 +1,10 @@
 """Settings of the sample site. Everything that varies comes from the environment.
 
 SAMPLE_DB                 database file; default build/sample/places.sqlite3 in the repository
-SAMPLE_CACHE              pmemcache (default) | pmemcache_hot | none | locmem | redis
-SAMPLE_CACHE_LOCATION     Redis: unix:///path.sock; pmemcache: pool file, empty for the default
+SAMPLE_CACHE              pmemcache (default) | pmemcache_hot | none | locmem | redis |
+                          django_redis | memcached | diskcache | filebased
+SAMPLE_CACHE_LOCATION     Redis: unix:///path.sock; Memcached: unix:/path.sock; files: a directory;
+                          pmemcache: pool file, empty for the default
 SAMPLE_CACHE_BYTES        budget of the cache in bytes; default 64 MiB
 SAMPLE_CACHE_ENTRY_BYTES  mean size of an entry, which turns the budget into LocMem's MAX_ENTRIES
 SAMPLE_CACHE_LIFETIME     volatile | restart: whether pmemcache's pool outlives its last worker

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compare import servers
-from compare.http_client import Response, exchange
 from compare.stage import Setting, served
 from compare.workload import read_cities
 from django.conf import settings
@@ -17,12 +15,9 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from compare.workload import City
 
 POOL_PARENT = Path("/dev/shm")  # noqa: S108 - a private directory is made in it
-OK = 200
 
 
 class Demonstration(BaseCommand):
@@ -88,37 +83,3 @@ class Demonstration(BaseCommand):
     def cities(self, count: int) -> list[City]:
         """Return the most populous cities."""
         return read_cities(settings.DATABASE_FILE, count)
-
-
-def ask(server: servers.Server, path: str, *, method: str = "GET") -> Response:
-    """Send one request and return the answer."""
-    return asyncio.run(exchange(server.socket_path, method, path))
-
-
-def ask_all(
-    server: servers.Server, paths: Sequence[str], *, connections: int = 8
-) -> list[Response]:
-    """Send many requests, so many at once, and return the answers in their order."""
-
-    async def ask_them() -> list[Response]:
-        answers: dict[int, Response] = {}
-        waiting: Iterator[tuple[int, str]] = iter(enumerate(paths))
-
-        async def client() -> None:
-            for number, path in waiting:
-                answers[number] = await exchange(server.socket_path, "GET", path)
-
-        await asyncio.gather(*(client() for _ in range(connections)))
-        return [answers[number] for number in range(len(paths))]
-
-    return asyncio.run(ask_them())
-
-
-def total(answers: Sequence[Response], header: str) -> int:
-    """Return the sum of a header of all answers."""
-    return sum(int(answer.headers.get(header, 0)) for answer in answers)
-
-
-def errors(answers: Sequence[Response]) -> int:
-    """Return how many answers are error pages."""
-    return sum(answer.status != OK for answer in answers)

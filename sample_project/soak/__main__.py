@@ -25,11 +25,15 @@ SHORT = SoakPlan(
     seconds=60.0,
     cities=40,
     cache_bytes=1 << 20,
-    kill_seconds=1.2,
+    kill_seconds=2.0,
     max_requests=150,
     memory_tolerance=0.25,
 )
 MIB = 1 << 20
+COLUMNS = (
+    *("workers", "stage", "requests", "edits", "favourites", "killed", "workers seen", "stale"),
+    *("cut", "memory MiB", "pool MiB", "descriptors", "recoveries", "faults"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,14 +98,12 @@ def _sentence(stage: StageResult) -> str:
 
 def _table(stages: Sequence[StageResult]) -> Table:
     table = Table(title="Soak", title_justify="left")
-    names = ("workers", "stage", "requests", "edits", "favourites", "killed", "workers seen")
-    names += ("stale", "cut", "memory MiB", "pool MiB", "descriptors", "recoveries", "faults")
-    for name in names:
+    for name in COLUMNS:
         table.add_column(name, justify="right")
     for stage in stages:
         cells = [stage["kind"], stage["stage"], f"{stage['requests']:,}", f"{stage['edits']:,}"]
-        cells += [str(stage[name]) for name in ("favourites", "killed", "workers_seen")]
-        cells += [str(stage[name]) for name in ("stale", "cut")]
+        counts = (stage["favourites"], stage["killed"], stage["workers_seen"], stage["stale"])
+        cells += map(str, (*counts, stage["cut"]))
         for sizes in (stage["memory_bytes"], stage["pool_bytes"]):
             cells.append(" -> ".join(f"{size / MIB:.1f}" for size in sizes))
         cells.append(" -> ".join(map(str, stage["descriptors"])))

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from compare.workload import City
 
     from soak.visitors import Tally
-    from soak.watch import Growth
+    from soak.watch import Growth, Sample
 
 KINDS = (servers.SYNC, servers.GTHREAD, servers.ASGI)
-STORM_SHARE = 0.65
+STORM_SHARE = 0.5
 SHOWN_FAULTS = 10
 DESCRIPTORS_PER_REQUEST = 5
 """A connection of the client, and a database of three files in a thread of its own."""
@@ -66,7 +66,7 @@ class SoakPlan:
     cache_bytes: int = 3 << 20
     kill_seconds: float = 2.5
     max_requests: int = 600
-    memory_tolerance: float = 0.08
+    memory_tolerance: float = 0.1
     seed: int = 1
 
 
@@ -87,6 +87,7 @@ class StageResult(TypedDict):
     memory_bytes: list[int]
     pool_bytes: list[int]
     descriptors: list[int]
+    samples: list[Sample]
     recoveries: int
     evictions: int
     faults: list[str]
@@ -185,6 +186,7 @@ class Soak:
             killed=killed,
             workers_seen=len(watch.workers | set(map(int, tally.requests_per_worker))),
             **_sizes(growth),
+            samples=watch.samples,
             recoveries=stats.recoveries,
             evictions=stats.evict,
             faults=faults,

@@ -2,7 +2,8 @@
 
 Growth of memory is judged between the second third of a stage, when caches and pools are full, and
 the last. Medians of several samples, because a worker that was just made takes less than one that
-has served for a while. Descriptors have no such reason to grow: their least in the first third counts.
+has served for a while. Descriptors have no such reason to grow: their least in the first third
+counts.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from compare.memory import family, measure
 
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """What all processes of a site take at one moment; descriptors are the most of any process."""
 
     memory_bytes: int
@@ -77,7 +77,7 @@ class Watch:
         """Take one sample; one that meets a process in the moment of its death is dropped."""
         try:
             pids = family(self._master)
-            memory = measure(self._master, None, self._pool_directory)
+            memory = measure(self._master, (), self._pool_directory)
             descriptors = max(_descriptors(pid) for pid in pids)
         except OSError:
             return

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SAMPLE_PROJECT = Path(__file__).resolve().parents[2] / "sample_project"
 sys.path.insert(0, str(SAMPLE_PROJECT))
 
-from compare.plan import Plan  # noqa: E402 - importable only now
+from compare.figures import panel, series  # noqa: E402 - importable only now
+from compare.plan import Plan  # noqa: E402
 
 PAYLOADS = ("50 B str", "1 KiB bytes", "2 KiB session dict", "10 KiB html")
 OPERATIONS = ("get hit", "get miss", "set", "get_many(100)")
@@ -58,6 +64,11 @@ def _backend(key: str, label: str, **figures: Any) -> dict[str, Any]:
         "label": label,
         "setting": {"BACKEND": f"backend of <{key}>", "TIMEOUT": 3600},
         "commands": ["gunicorn config.wsgi"],
+        "note": "",
+        "spread": {
+            "requests_per_second": [figures["rate"] * 0.9, figures["rate"] * 1.1],
+            **{name: [1000.0, 1000.0] for name in ("p50_us", "p95_us", "p99_us")},
+        },
         "warmup_requests": 500,
         "warmup_seconds": 1.0,
         "closed": _phase(rate=figures["rate"], p50_us=9000, hits=figures["hits"]),
@@ -76,6 +87,29 @@ def _backend(key: str, label: str, **figures: Any) -> dict[str, Any]:
     }
 
 
+def _figure() -> dict[str, Any]:
+    """A figure in which RedisCache is better at one of two points, and the hot tier at both."""
+    lines = {"redis": {1.0: [4.0], 2.0: [9.0, 8.0, 10.0]}, "pmemcache": {1.0: [2.0], 2.0: [12.0]}}
+    lines["pmemcache_hot"] = {1.0: [1.0], 2.0: [1.0]}
+    return {
+        "name": "made_up",
+        "title": "A figure <made up>",
+        "lead": "Of nothing.",
+        "notes": ["A note & more."],
+        "columns": 2,
+        "panels": [
+            panel(
+                "against nothing",
+                x="nothing",
+                y="ms (log)",
+                y_scale="log",
+                better="lower",
+                series=[series(key, points) for key, points in lines.items()],
+            )
+        ],
+    }
+
+
 @pytest.fixture
 def made_up_report() -> dict[str, Any]:
     """A report as `report.json` holds it, with figures that are easy to check."""
@@ -85,6 +119,7 @@ def made_up_report() -> dict[str, Any]:
         "started": "2025-01-02T03:04:05Z",
         "seconds": 200.0,
         "quick": False,
+        "form": "short",
         "plan": {**asdict(Plan()), "warmup_requests": 500},
         "rate": 100.0,
         "environment": {
@@ -119,6 +154,7 @@ def made_up_report() -> dict[str, Any]:
                 "pmemcache", "pmemcache", rate=450.0, p50_us=2000, hits=1600, pool_bytes=16 * 2**20
             ),
         ],
+        "figures": [_figure()],
         "calls": {
             "timer_us": 0.05,
             "costs": {
@@ -130,3 +166,21 @@ def made_up_report() -> dict[str, Any]:
             },
         },
     }
+
+
+@pytest.fixture
+def site() -> Iterator[Any]:
+    """The site of `stand_in_site.py`, which answers as a test tells it."""
+    spec = importlib.util.spec_from_file_location(
+        "stand_in_site", Path(__file__).with_name("stand_in_site.py")
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    # The path of a Unix socket may have 107 bytes; pytest's own directories can be longer.
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        module.stand_in_site(Path(directory) / "site.sock") as running,
+    ):
+        yield running

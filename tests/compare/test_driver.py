@@ -1,39 +1,15 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from compare.driver import Drive, Driver, Outcome, combine, drive_in_own_process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import ModuleType
+    from pathlib import Path
 
 CITIES = [(number, "FR") for number in range(1, 6)]
-
-
-def _load_stand_in() -> ModuleType:
-    path = Path(__file__).with_name("stand_in_site.py")
-    spec = importlib.util.spec_from_file_location("stand_in_site", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def site() -> Iterator[Any]:
-    # The path of a Unix socket may have 107 bytes; pytest's own directories can be longer.
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        _load_stand_in().stand_in_site(Path(directory) / "site.sock") as running,
-    ):
-        yield running
 
 
 def drive(site: Any, **options: Any) -> Drive:
@@ -83,6 +59,8 @@ def test_site_that_forgets_writes_has_stale_reads(site: Any) -> None:
     site.forgets_writes = True
     outcome = run(site, limit=400, connections=1)
     assert 0 < outcome.stale_reads <= outcome.reads
+    assert len(outcome.stale_ages_ms) == outcome.stale_reads
+    assert all(0 <= age < 60_000 for age in outcome.stale_ages_ms)
 
 
 def test_writes_of_an_earlier_drive_are_remembered(site: Any) -> None:

@@ -41,7 +41,7 @@ def test_mapped_file_outside_the_pool_directory_is_counted_once(tmp_path: Path) 
     empty = tmp_path / "pool"
     empty.mkdir()
     with index.open("r+b") as file, mmap.mmap(file.fileno(), 0), mmap.mmap(file.fileno(), 0):
-        used = measure(os.getpid(), None, empty)
+        used = measure(os.getpid(), [], empty)
     assert 1 << 20 <= used.pool_bytes < 1 << 21
 
 
@@ -59,7 +59,7 @@ def test_pool_files_are_counted_by_their_blocks(tmp_path: Path) -> None:
     (tmp_path / "written").write_bytes(bytes(1 << 20))
     with (tmp_path / "sparse").open("wb") as sparse:
         sparse.truncate(1 << 24)
-    used = measure(os.getpid(), None, tmp_path)
+    used = measure(os.getpid(), [], tmp_path)
     assert 1 << 20 <= used.pool_bytes < 1 << 21
     assert used.site_bytes > 1 << 20
     assert used.server_bytes == 0

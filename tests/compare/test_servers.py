@@ -32,6 +32,15 @@ def test_redis_is_gone_after_its_block() -> None:
         assert server.process.poll() is not None
 
 
+@pytest.mark.skipif(shutil.which("memcached") is None, reason="memcached is not installed")
+def test_memcached_is_gone_after_its_block() -> None:
+    with servers.scratch_directory() as directory:
+        with servers.memcached(directory, budget_bytes=1 << 24) as server:
+            assert Path(server.socket_path).is_socket()
+            assert server.process.poll() is None
+        assert server.process.poll() is not None
+
+
 def test_missing_server_is_a_reason_to_skip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     assert "redis-server is not installed" in (why_skipped(BY_KEY["redis"]) or "")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from compare.client import ask_all, errors
 from compare.stage import Setting
 
 import demonstrations
-from demonstrations.demonstration import Demonstration, ask_all, errors
+from demonstrations.demonstration import Demonstration
 
 RELEASES = Path(demonstrations.__file__).with_name("releases")
 CHANGES = {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from compare.client import ask, ask_all
 from compare.stage import Setting
 from django.core.management.base import CommandError
 
-from demonstrations.demonstration import Demonstration, ask, ask_all
+from demonstrations.demonstration import Demonstration
 
 if TYPE_CHECKING:
     import contextlib

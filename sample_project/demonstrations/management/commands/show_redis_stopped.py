@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from compare.client import ask_all, errors
 from compare.stage import Setting
 
-from demonstrations.demonstration import Demonstration, ask_all, errors
+from demonstrations.demonstration import Demonstration
 
 if TYPE_CHECKING:
     import contextlib

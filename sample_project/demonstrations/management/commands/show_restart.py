@@ -6,9 +6,10 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
+from compare.client import ask_all, total
 from compare.stage import Setting
 
-from demonstrations.demonstration import Demonstration, ask_all, total
+from demonstrations.demonstration import Demonstration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

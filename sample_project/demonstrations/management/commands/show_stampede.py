@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from compare.client import ask_all, errors, total
 from compare.servers import WorkerKind
 from compare.stage import Setting
 
-from demonstrations.demonstration import Demonstration, ask_all, errors, total
+from demonstrations.demonstration import Demonstration
 
 if TYPE_CHECKING:
     import contextlib

@@ -1,0 +1,54 @@
+"""What every experiment is given, and the stores that it opens."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from compare.stores import Store, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from compare.backends import Backend
+    from compare.footprint import Footprint
+    from compare.plan import Plan
+    from compare.site import Site
+    from compare.workload import City
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Plan, data and backends of the comparison, and its sites, which are running and warm."""
+
+    plan: Plan
+    database: Path
+    pool_parent: Path
+    cities: Sequence[City]
+    footprint: Footprint
+    backends: Sequence[Backend]
+    sites: Sequence[Site]
+    rate: float
+
+    def caches(self, *keys: str) -> list[Backend]:
+        """Return the backends that store anything; with *keys*, those of them."""
+        return [
+            backend
+            for backend in self.backends
+            if backend.caches and (not keys or backend.key in keys)
+        ]
+
+    @contextlib.contextmanager
+    def stores(
+        self, backends: Sequence[Backend], *, budget_bytes: int
+    ) -> Iterator[dict[str, Store]]:
+        """Open a store for each of *backends*, by key."""
+        with contextlib.ExitStack() as stack:
+            yield {
+                backend.key: open_store(
+                    backend, self.pool_parent, budget_bytes=budget_bytes, stack=stack
+                )
+                for backend in backends
+            }
