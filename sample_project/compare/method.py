@@ -26,6 +26,11 @@ STALE_READ = (
     "A page that shows an older revision of its city than a write whose answer had arrived before "
     "the page was asked for."
 )
+COMPUTING = (
+    "On a miss the site computes and stores; on pmemcache one worker does so while the others that "
+    "miss the same wait, and what was deleted meanwhile is not stored. Other caches have no such "
+    "call, so there every worker that misses computes (places/caching.py)."
+)
 HITS = (
     "Hits and misses are lookups of facts, neighbourhoods and statistics; the pages' template "
     "fragments are cached as well but not counted."
@@ -47,6 +52,7 @@ def method(report: Report) -> Iterator[tuple[str, str]]:
     yield "Misses", HITS
     yield from _delay(report)
     yield "Stale read", STALE_READ
+    yield "Computing", COMPUTING
     yield from _host(report)
 
 

@@ -171,6 +171,8 @@ class Soak:
             most_descriptors=DESCRIPTORS_PER_REQUEST * self.plan.connections,
         )
         faults += faults_of_death(tally, deaths=len(watch.workers), held=held, killed=killed)
+        if tally.stale:
+            faults.append(f"{tally.stale} pages were older than an edit that had been answered")
         if "Traceback" in log:
             faults.append(f"the server's log has an error: {log}")
         return StageResult(

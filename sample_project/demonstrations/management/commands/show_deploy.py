@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 from compare.client import ask_all, errors
@@ -33,11 +34,11 @@ class Command(Demonstration):
         """Cache objects with one release, serve them with the next, and go back."""
         for kind, change in CHANGES.items():
             self.say(f"  {kind}: {change}")
-        ours = Setting(cache="pmemcache", location=self.pool(stack), lifetime="restart")
+        ours = Setting(cache="pmemcache", location=self.pool(stack), lifetime="restart", workers=2)
         redis = self.redis(stack, ours.cache_bytes)
         if redis is not None:
             location = f"unix://{redis.socket_path}"
-            wrong = self._deploy("RedisCache", Setting(cache="redis", location=location))
+            wrong = self._deploy("RedisCache", replace(ours, cache="redis", location=location))
             self.claim("on RedisCache a changed class is an error page", holds=wrong > 0)
         wrong = self._deploy("pmemcache", ours)
         self.claim("on pmemcache there is no error page, forwards and backwards", holds=wrong == 0)
@@ -66,6 +67,4 @@ def _with_release(setting: Setting, release: str) -> Setting:
         "DJANGO_SETTINGS_MODULE": "demonstrations.settings",
         "PYTHONPATH": str(RELEASES / release),
     }
-    return Setting(
-        cache=setting.cache, location=setting.location, lifetime=setting.lifetime, more=more
-    )
+    return replace(setting, more=more)
