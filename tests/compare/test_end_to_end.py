@@ -48,13 +48,15 @@ def test_quick_comparison_measures_every_cache_and_leaves_nothing_behind(tmp_pat
     for figure in figures.values():
         for panel in figure["panels"]:
             values = [y for line in panel["series"] for y in line["y"]]
-            assert figure["name"] == "stale_ages" or any(values), panel["title"]
+            # A slow machine may have no stale page, and no hit soon after a restart.
+            may_be_none = figure["name"] in {"stale_ages", "restart"}
+            assert may_be_none or any(values), panel["title"]
     decorated = figures["stampede"]["panels"][1]["series"][-1]
     assert decorated["label"] == "pmemcache, @cached: 1 in all"
     for result in report["backends"]:
         for load in ("open", "closed"):
             assert result[load]["errors"] == 0, result[load]["first_error"]
-        assert len(result["open"]["requests_per_worker"]) > 1
+        assert len(result["closed"]["requests_per_worker"]) > 1
     assert list(pools.iterdir()) == []
 
 
