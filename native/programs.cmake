@@ -46,9 +46,9 @@ foreach(source IN LISTS test_sources)
 endforeach()
 
 # The same under valgrind, where that is: it sees what no sanitizer does, bytes that were never
-# written. Not those that take minutes there; children end without freeing, so leaks are for
+# written. Not those that take minutes there, or measure time; children end without freeing, so leaks are for
 # AddressSanitizer to find.
-set(too_long_for_memcheck test_damage test_model test_threads)
+set(too_long_for_memcheck test_damage test_memory test_model test_room test_threads)
 find_program(valgrind valgrind)
 if(valgrind AND NOT PMC_SANITIZE AND NOT PMC_FAULTS)
   foreach(source IN LISTS test_sources)
