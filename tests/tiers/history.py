@@ -167,7 +167,7 @@ class Worker:
         return value, True
 
     def _write(self, lines: list[str]) -> None:
-        os.write(self._log, "".join(line + "\n" for line in lines).encode())
+        os.write(self._log, "".join("\n" + line for line in lines).encode())
         lines.clear()
 
 
@@ -233,9 +233,14 @@ def kill_workers(folder: Path, plant: str | None, log: int, seconds: float) -> i
 
 
 def read_history(path: Path) -> list[Call]:
-    """Read the calls; one that was begun and never ended has an infinite end."""
+    """Read the calls; one that was begun and never ended has an infinite end.
+
+    A kill may have cut a line short. Every other begins a new one, so nothing else is lost.
+    """
     ended: dict[tuple[str, float, str], float] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.endswith("]"):
+            continue
         kind, key, value, begin, end = json.loads(line)
         if end is None and kind != "get":
             ended.setdefault((kind, begin, f"{key} {value}"), math.inf)
