@@ -45,6 +45,9 @@ CATCHERS = {
     "trust-adopted": ["traps", "adoption"],
 }
 
+# Those that only copies meet, caught by histories of hot tiers: tests/tiers/test_coherence.py.
+CAUGHT_WITH_HOT_TIERS = {"recovery-keeps-version", "skip-first-bump", "skip-second-bump"}
+
 pytestmark = pytest.mark.slow
 
 
@@ -159,4 +162,4 @@ def test_every_planted_bug_has_a_catcher() -> None:
         for name in re.findall(r'MUTANT\("([^"]+)"\)', source.read_text(encoding="utf-8"))
     }
 
-    assert planted == set(CATCHERS)
+    assert planted == set(CATCHERS) | CAUGHT_WITH_HOT_TIERS
