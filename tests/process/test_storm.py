@@ -45,8 +45,14 @@ CATCHERS = {
     "trust-adopted": ["traps", "adoption"],
 }
 
-# Those that only copies meet, caught by histories of hot tiers: tests/tiers/test_coherence.py.
-CAUGHT_WITH_HOT_TIERS = {"recovery-keeps-version", "skip-first-bump", "skip-second-bump"}
+# Those that only copies and loads meet, caught in tests/tiers/test_coherence.py.
+CAUGHT_WITH_HOT_TIERS = {
+    "absent-keeps-version",
+    "keep-lease",
+    "recovery-keeps-version",
+    "skip-first-bump",
+    "skip-second-bump",
+}
 
 pytestmark = pytest.mark.slow
 

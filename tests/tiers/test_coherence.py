@@ -108,6 +108,30 @@ def test_bug_planted_in_the_engine_is_found(
     assert is_found(tmp_path, *options, **environment)
 
 
+@pytest.mark.parametrize(
+    ("mutant", "file", "test"),
+    [
+        (
+            "absent-keeps-version",
+            "contract/test_versions.py",
+            "test_delete_of_a_missing_key_changes_its_version",
+        ),
+        ("keep-lease", "loaders/test_loading.py", "test_change_during_the_load_is_not_undone"),
+    ],
+)
+def test_bug_planted_in_versions_and_leases_fails_its_test(
+    faults: dict[str, str], mutant: str, file: str, test: str
+) -> None:
+    tests = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", test, file]
+    for planted, code in (("", 0), (mutant, 1)):
+        environment = os.environ | faults | {"PMC_FAULT_MUTANT": planted}
+        result = subprocess.run(
+            command, cwd=tests, env=environment, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == code, result.stdout
+
+
 def is_found(folder: Path, *options: str, **environment: str) -> bool:
     """Whether a history is not linearizable, or has no hot hits at all."""
     for number in range(TRIES):
