@@ -57,6 +57,7 @@ struct scene {
     void (*prepare)(struct pmc_cache *cache);
     void (*act)(struct pmc_cache *cache);
     const char *dies_before; /* recovery: where the first child dies */
+    const char *dies_at;     /* only the steps of this name count */
 };
 
 static struct stage *stage;
@@ -291,6 +292,14 @@ act_split(struct pmc_cache *cache)
 {
     for (uint32_t number = 1000; number < 1080; number++)
         put(cache, number, 2, 40, PMC_TTL_NONE);
+}
+
+/* So many that the index needs more memory, however the keys lie in it. */
+static void
+act_grow_index(struct pmc_cache *cache)
+{
+    for (uint32_t number = 100; number < 900; number++)
+        put(cache, number, 2, STAMP_BYTES, PMC_TTL_NONE);
 }
 
 static void
@@ -626,7 +635,7 @@ run_once(const struct scene *scene, long step, struct tally *tally)
         status = act_and_die(cache, act_everything, 1 + step % 3, scene->dies_before);
         tally->first_deaths += note_death(status);
     }
-    status = act_and_die(cache, scene->act, step, NULL);
+    status = act_and_die(cache, scene->act, step, scene->dies_at);
     check(was_killed(status) || status == 0, "%s, step %ld: wait status %#x",
           scene->name, step, (unsigned)status);
     examine(cache, scene, step, &before);
@@ -671,34 +680,53 @@ run_scene(const struct scene *scene)
 #define SMALL_POOL (256u * 1024u)
 #define LARGE_POOL (2048u * 1024u)
 #define RECOVERY(where)                                                                \
-    {"recovery after " where, SMALL_POOL,  PMC_EVICT_S3FIFO,                           \
-     prepare_first_act,       act_recover, where}
+    {"recovery after " where,                                                          \
+     SMALL_POOL,                                                                       \
+     PMC_EVICT_S3FIFO,                                                                 \
+     prepare_first_act,                                                                \
+     act_recover,                                                                      \
+     where,                                                                            \
+     NULL}
 #define MOVING_RECOVERY(where)                                                         \
     {"recovery after " where,                                                          \
      SMALL_POOL,                                                                       \
      PMC_EVICT_S3FIFO,                                                                 \
      prepare_full,                                                                     \
      act_recover,                                                                      \
-     where}
-#define ON(pool, name, prepare, act) {name, pool, PMC_EVICT_S3FIFO, prepare, act, NULL}
+     where,                                                                            \
+     NULL}
+#define ON(pool, name, prepare, act)                                                   \
+    {name, pool, PMC_EVICT_S3FIFO, prepare, act, NULL, NULL}
+#define GROWTH(at)                                                                     \
+    {"index growth, " at,                                                              \
+     LARGE_POOL,                                                                       \
+     PMC_EVICT_S3FIFO,                                                                 \
+     prepare_few,                                                                      \
+     act_grow_index,                                                                   \
+     NULL,                                                                             \
+     at}
 
 static const struct scene scenes[] = {
     ON(LARGE_POOL, "put new", prepare_few, act_put_new),
     ON(LARGE_POOL, "put replacing", prepare_few, act_put_replacing),
     ON(SMALL_POOL, "put evicting", prepare_tight, act_put_evicting),
     {"put evicting, lru", SMALL_POOL, PMC_EVICT_LRU, prepare_tight, act_put_evicting,
-     NULL},
+     NULL, NULL},
     ON(SMALL_POOL, "put moving", prepare_full, act_put_moving),
-    {"put moving, lru", SMALL_POOL, PMC_EVICT_LRU, prepare_full, act_put_moving, NULL},
+    {"put moving, lru", SMALL_POOL, PMC_EVICT_LRU, prepare_full, act_put_moving, NULL,
+     NULL},
     ON(LARGE_POOL, "delete", prepare_few, act_delete),
     ON(LARGE_POOL, "touch", prepare_few, act_touch),
     ON(LARGE_POOL, "incr", prepare_counter, act_incr),
     ON(LARGE_POOL, "expire", prepare_few, act_expire),
-    {"expire, no eviction", SMALL_POOL, PMC_EVICT_NONE, prepare_few, act_expire, NULL},
+    {"expire, no eviction", SMALL_POOL, PMC_EVICT_NONE, prepare_few, act_expire, NULL,
+     NULL},
     ON(LARGE_POOL, "clear", prepare_few, act_clear),
     ON(SMALL_POOL, "evict", prepare_full, act_evict),
     ON(LARGE_POOL, "split and overflow", prepare_few, act_split),
     ON(LARGE_POOL, "heap growth", prepare_few, act_grow),
+    GROWTH("grow.index"),
+    GROWTH("grow.ghosts"),
     ON(LARGE_POOL, "memory given back", prepare_spans, act_give),
     ON(LARGE_POOL, "memory given back, all", prepare_spans, act_clear),
     ON(LARGE_POOL, "memory taken again", prepare_away, act_refill),

@@ -101,7 +101,7 @@ struct totals {
 
 static struct board *board;
 static struct settings settings = {
-    .kills = 300, .seconds = 60, .seed = 1, .workers = 4};
+    .kills = 2000, .at_least = 1000, .seconds = 90, .seed = 1, .workers = 4};
 static struct totals totals;
 
 /* ---- what is stored -------------------------------------------------- */
@@ -699,6 +699,7 @@ report(void)
           totals.kills, settings.seconds);
     check(hits > 0, "no read ever found anything");
     check(totals.recoveries > 0, "nobody died holding the lock");
+    check(totals.moved_bytes > 0, "nothing was moved");
     check(atomic_load(&board->wrong) == 0, "wrong bytes were read");
     check(atomic_load(&board->stale) == 0, "stale values were read");
     check(atomic_load(&board->odd_results) == 0, "results that nothing explains");
