@@ -54,8 +54,10 @@ check_options(const struct pmc_options *options, struct pmc_error *error_out)
 }
 
 static void
-view_shard(struct pmc_cache *cache, uint32_t number, uint64_t lock_timeout_ns)
+view_shard(struct pmc_cache *cache, uint32_t number, const struct pmc_options *options)
 {
+    uint32_t timeout_ms =
+        options->lock_timeout_ms ? options->lock_timeout_ms : DEFAULT_LOCK_TIMEOUT_MS;
     const struct pool_identity *identity = &cache->pool->header->identity;
     struct shard *shard = &cache->shards[number];
     uint8_t *index = (uint8_t *)pool_shard_header(cache->pool, number);
@@ -73,7 +75,8 @@ view_shard(struct pmc_cache *cache, uint32_t number, uint64_t lock_timeout_ns)
     shard->policy = evict_policy_of((enum pmc_eviction)identity->eviction);
     shard->pool = cache->pool;
     shard->hash_seed = cache->hash_seed;
-    shard->lock_timeout_ns = lock_timeout_ns;
+    shard->lock_timeout_ns = (uint64_t)timeout_ms * 1000000u;
+    shard->verify = options->verify;
     shard->number = number;
     shard->max_blocks =
         (uint32_t)min_u64(identity->shard_bytes / BLOCK_BYTES, UINT32_MAX / 2);
@@ -107,8 +110,6 @@ make_cache(struct pool *pool, const struct pmc_options *options,
 {
     struct pmc_cache *cache = calloc(1, sizeof *cache);
     uint32_t count = pool->header->identity.shards;
-    uint32_t timeout_ms =
-        options->lock_timeout_ms ? options->lock_timeout_ms : DEFAULT_LOCK_TIMEOUT_MS;
 
     if (!cache)
         return PMC_ESYSTEM;
@@ -121,9 +122,8 @@ make_cache(struct pool *pool, const struct pmc_options *options,
     cache->shard_count = count;
     cache->shard_shift = 64u - (uint32_t)__builtin_ctz(count);
     cache->hash_seed = pool->header->identity.pool_id;
-    cache->verify = options->verify;
     for (uint32_t number = 0; number < count; number++)
-        view_shard(cache, number, (uint64_t)timeout_ms * 1000000u);
+        view_shard(cache, number, options);
     cache->max_blocks = cache->shards[0].max_blocks;
     *cache_out = cache;
     return PMC_OK;
@@ -312,5 +312,6 @@ pmc_geometry(struct pmc_cache *cache, struct pmc_geometry *geometry_out)
 void
 pmc_advance_clock(struct pmc_cache *cache, int64_t delta_ms)
 {
-    cache->clock_offset_ms += delta_ms;
+    for (uint32_t number = 0; number < cache->shard_count; number++)
+        cache->shards[number].clock_offset_ms += delta_ms;
 }

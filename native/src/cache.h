@@ -25,8 +25,6 @@ struct pmc_cache {
     uint32_t shard_shift; /* 64 - log2(shard_count); 64: one shard */
     uint64_t hash_seed;
     uint64_t max_blocks; /* of one entry */
-    int64_t clock_offset_ms;
-    bool verify;
     pmc_on_evict_fn on_evict;
     void *on_evict_context;
     pmc_on_miss_fn on_miss;
@@ -57,7 +55,7 @@ cache_version_index(const struct shard *shard, uint64_t hash)
 static inline uint64_t
 cache_now_ms(const struct pmc_cache *cache)
 {
-    return clock_coarse_ms() + (uint64_t)cache->clock_offset_ms;
+    return shard_now_ms(&cache->shards[0]);
 }
 
 static inline struct attachment *

@@ -2,6 +2,7 @@
  * Look-ups; see cache.h.
  */
 #include "cache.h"
+#include "shard_look.h"
 
 /* How many items of a batch the stages of pmc_get_many() are apart. */
 #define HEAD_LAG 8u
@@ -40,14 +41,17 @@ ask_on_miss(struct pmc_cache *cache, const struct read_request *request)
     return true;
 }
 
-/* What follows a look-up that was no hit. */
+/* What is not simply a hit. */
 static COLD enum pmc_status
-not_hit(struct pmc_cache *cache, struct read_request *request,
-        struct read_outcome *outcome_out, enum pmc_status status)
+read_slowly(struct pmc_cache *cache, struct read_request *request,
+            struct read_outcome *outcome_out)
 {
+    struct shard *shard = cache_shard(cache, request->hash);
+    enum pmc_status status = shard_read(shard, request, outcome_out);
+
     if (status == PMC_MISS && ask_on_miss(cache, request)) {
         request->now_ms = 0;
-        status = shard_read(cache_shard(cache, request->hash), request, outcome_out);
+        status = shard_read(shard, request, outcome_out);
     }
     if (status == PMC_OK)
         cache_count_hit(cache);
@@ -60,11 +64,20 @@ static ALWAYS_INLINE enum pmc_status
 read_counted(struct pmc_cache *cache, struct read_request *request,
              struct read_outcome *outcome_out)
 {
-    struct shard *shard = cache_shard(cache, request->hash);
-    enum pmc_status status = shard_read(shard, request, outcome_out);
+    enum look seen =
+        shard_look(cache_shard(cache, request->hash), request, outcome_out);
 
-    if (UNLIKELY(status != PMC_OK))
-        return not_hit(cache, request, outcome_out, status);
+    if (UNLIKELY(seen != LOOK_HIT)) {
+        struct read_request again = *request;
+        struct read_outcome outcome;
+        enum pmc_status status = PMC_EINVAL;
+
+        if (seen != LOOK_REFUSED)
+            status = read_slowly(cache, &again, &outcome);
+        if (status == PMC_OK)
+            *outcome_out = outcome;
+        return status;
+    }
     cache_count_hit(cache);
     return PMC_OK;
 }
@@ -100,14 +113,12 @@ read_request_init(struct read_request *request_out, const struct pmc_cache *cach
     request_out->key_size = key_size;
     request_out->hash = cache_hash(cache, key, key_size);
     request_out->now_ms = 0;
-    request_out->clock_offset_ms = cache->clock_offset_ms;
     request_out->reserve = NULL;
     request_out->context = NULL;
     request_out->buffer = NULL;
     request_out->capacity = 0;
     request_out->offset = 0;
     request_out->known = 0;
-    request_out->verify = cache->verify;
     request_out->bump = true;
 }
 
@@ -304,7 +315,6 @@ finish_item(struct pmc_cache *cache, struct pmc_item *item, uint64_t hash, uint6
         .now_ms = now,
         .reserve = reserve_item,
         .context = batch,
-        .verify = cache->verify,
         .bump = true,
     };
 

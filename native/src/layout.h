@@ -351,11 +351,13 @@ struct shard {
     struct pool *pool;
     uint64_t hash_seed;
     uint64_t lock_timeout_ns;
+    int64_t clock_offset_ms; /* pmc_advance_clock() */
     uint32_t number;
     uint32_t max_blocks;
     uint32_t max_buckets;
     uint32_t max_overflow;
     uint32_t ghost_sets; /* 0: the policy has none */
+    bool verify;         /* check every entry that is served */
 };
 
 static inline uint64_t

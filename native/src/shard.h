@@ -3,7 +3,8 @@
  *
  *   shard_lock.c      taking the lock, and what follows an owner's death
  *   shard_memory.c    growing, giving memory back, taking it again
- *   shard_read.c      look-ups without a lock: the hot path
+ *   shard_look.h      one quick look at a key without a lock: the hot path
+ *   shard_read.c      look-ups without a lock that take longer
  *   shard_write.c     put, delete, touch, incr, clear, evict
  *   shard_room.c      which entries give way
  *   shard_window.c    runs of neighbours that are emptied; moving entries
@@ -17,6 +18,7 @@
 #ifndef PMC_SHARD_H
 #define PMC_SHARD_H
 
+#include "clock.h"
 #include "index.h"
 #include "layout.h"
 
@@ -24,6 +26,12 @@
  * unlock, let the index or the heap grow, try again. */
 #define SHARD_GROW_INDEX ((enum pmc_status)64)
 #define SHARD_GROW_HEAP ((enum pmc_status)65)
+
+static inline uint64_t
+shard_now_ms(const struct shard *shard)
+{
+    return clock_coarse_ms() + (uint64_t)shard->clock_offset_ms;
+}
 
 /* ---- shard_lock.c ---- */
 
@@ -73,20 +81,18 @@ struct read_request {
     const void *key;
     size_t key_size;
     uint64_t hash;
-    uint64_t now_ms; /* 0: not read yet */
-    int64_t clock_offset_ms;
+    uint64_t now_ms;        /* 0: not read yet */
     pmc_reserve_fn reserve; /* NULL: copy into buffer */
     void *context;
     uint8_t *buffer;
     size_t capacity;
     size_t offset;
     uint64_t known; /* copy nothing of an entry of this generation; 0: of none */
-    bool verify;
     bool bump;
 };
 
 struct read_outcome {
-    struct entry_head head;
+    struct entry_head head; /* but for its checksum and links */
     uint8_t heat;
     bool unverified; /* it was; its checksum has been found right now */
 };

@@ -9,7 +9,7 @@
 
 #include "expiry.h"
 #include "hash.h"
-#include "shard.h"
+#include "shard_look.h"
 
 #define TRIES 100
 
@@ -23,12 +23,6 @@ struct key_walk {
 };
 
 enum visit { VISIT_DONE, VISIT_BUSY, VISIT_FULL };
-
-RACES_BY_DESIGN static void
-copy_racing(void *to, const void *from, size_t size)
-{
-    memcpy(to, from, size);
-}
 
 /* Append the key of the entry at offset, if it has the prefix. */
 static enum visit
