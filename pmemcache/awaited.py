@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from pmemcache.envelope import Generations
-    from pmemcache.loaders import Loading, LoadOptions, LoadPlan, TimeToLive
+    from pmemcache.loaders import Loading, LoadOptions, LoadPlan, Shelved, TimeToLive
     from pmemcache.pool import Pool
     from pmemcache.stats import TieredStats
+    from pmemcache.types import Key
 
 __all__ = ["AwaitedCache"]
 
@@ -54,16 +55,17 @@ class AwaitedCache:
     _loading: Loading
     _loader_of: Callable[..., AnyLoader | None]
     _plan: Callable[..., LoadPlan]
+    _looked_up: Callable[[Key], Shelved | None]
     _misses: int
 
     async def aget(self, key: Any, default: Any = None) -> Any:
         """As `get`; a plain loader runs in a thread."""
-        value = await self._short(self.find, key, _MISSING)
-        if value is not _MISSING:
-            return value
         loader = self._loader_of(key)
         if loader is not None:
             return await self.aget_or_load(key, loader)
+        value = await self._short(self.find, key, _MISSING)
+        if value is not _MISSING:
+            return value
         self._misses += 1
         return default
 
@@ -155,13 +157,36 @@ class AwaitedCache:
     ) -> Any:
         """As `get_or_load`; a coroutine function is awaited, a plain *loader* runs in a thread."""
         plan = self._plan(ttl_seconds, grace_seconds, **options)
-        if not plan.policy.looks_ahead:
-            value = await self._short(self.find, key, _MISSING)
-            if value is not _MISSING:
-                return value
-        name = pool_key(key)
+        if plan.policy.looks_ahead:
+            return await self._aload(key, loader, plan, self._looked_up)
+        value = await self._short(self.find, key, _MISSING)
+        if value is not _MISSING:
+            return value
         self._misses += 1
-        return await self._loading.aget(name, functools.partial(loader, key), plan)
+        return await self._aload(key, loader, plan)
+
+    async def aload_missing(
+        self,
+        key: Any,
+        loader: AnyLoader,
+        ttl_seconds: TimeToLive = None,
+        grace_seconds: float = 0.0,
+        **options: Unpack[LoadOptions],
+    ) -> Any:
+        """As `load_missing`; a coroutine function is awaited, a plain *loader* runs in a thread."""
+        plan = self._plan(ttl_seconds, grace_seconds, **options)
+        self._misses += 1
+        return await self._aload(key, loader, plan)
+
+    async def _aload(
+        self,
+        key: Any,
+        loader: AnyLoader,
+        plan: LoadPlan,
+        look: Callable[[Key], Shelved | None] | None = None,
+    ) -> Any:
+        loads = functools.partial(loader, key)
+        return await self._loading.aget(pool_key(key), loads, plan, look)
 
     async def arefresh(
         self,

@@ -77,6 +77,7 @@ class Copies:
         self._versions = warm.pool.versions
         self._share = share
         self._clock = clock
+        self._is_alone = policy.kind == "hot-only"
         self._promotion_count = policy.promotion_count
         self._value_max_bytes = policy.value_max_bytes or capacity
         typical = ENTRY_OVERHEAD_BYTES + _TYPICAL_BYTES
@@ -88,6 +89,16 @@ class Copies:
         """Return the copy of *key* if it is good."""
         entry = self.entries.get(key)
         return entry if entry is not None and self.is_good(entry) else None
+
+    def live(self, key: Key) -> HotEntry | None:
+        """Return the copy of *key* if it is good, or can be shown to be."""
+        entry = self.entries.get(key)
+        if entry is None or self.is_good(entry):
+            return entry
+        payload, _tag, _index, version, ttl_ms, generation = self._warm.look(key, entry.generation)
+        if payload is not None or not generation:
+            return None
+        return entry if self.revalidate(entry, generation, version, ttl_ms) else None
 
     def is_good(self, entry: HotEntry) -> bool:
         """Whether nothing happened to *entry* since it was copied."""
@@ -124,7 +135,7 @@ class Copies:
     def revalidate(
         self, entry: HotEntry, generation: int, version: int, ttl_ms: float | None
     ) -> bool:
-        """Whether *entry*, whose value the pool still has, is good under *version*.
+        """Whether *entry*, whose value or marker the pool still has, is good under *version*.
 
         Args:
             generation: Of the value, as the pool has it now.
@@ -135,10 +146,14 @@ class Copies:
             dependencies = self._warm.watch_tags(entry.envelope.tags)
             if ttl_ms is not None:
                 ttl_ms -= entry.envelope.grace_ms
-        if dependencies is None or (ttl_ms is not None and ttl_ms <= 0):
+        deadline = None if ttl_ms is None else self._deadline(ttl_ms)
+        is_over = ttl_ms is not None and ttl_ms <= 0
+        if self._is_alone:  # a marker has no time to live
+            deadline = entry.deadline
+            is_over = deadline is not None and deadline <= self._clock()
+        if dependencies is None or is_over:
             return False
         if not version & _ODD and not _is_odd(dependencies):
-            deadline = None if ttl_ms is None else self._deadline(ttl_ms)
             self.cache.revalidate(entry, generation, version, deadline, dependencies)
         self.revalidations += 1
         return True

@@ -303,8 +303,7 @@ class _Calls(Generic[_R]):
         """The cache, once it is open and of use."""
         if options.cache is None:
             _DEFAULT.users.add(self)
-        load = options.load
-        self.must_load = load is not None and load.looks_ahead
+        self.must_load = self._must_load()
         try:
             self._signature: inspect.Signature | None = inspect.signature(function)
         except ValueError:  # some built-in functions have none
@@ -317,7 +316,13 @@ class _Calls(Generic[_R]):
         if self.opened is None:
             opener = self.options.cache
             self.opened = opener() if callable(opener) else _DEFAULT.get()
+            self.must_load = self._must_load()
         return self.opened
+
+    def _must_load(self) -> bool:
+        """Whether a result that is there may be computed anew, so that a look is not enough."""
+        policy = self.options.load or getattr(self.opened, "load_policy", None)
+        return policy is not None and policy.looks_ahead
 
     # Keys
 
@@ -407,7 +412,8 @@ class _Calls(Generic[_R]):
             next(self.misses)
             return self.function(*args, **kwargs)
 
-        value = cache.get_or_load(name, compute, **self._plan(args, kwargs))
+        load = cache.get_or_load if self.must_load else cache.load_missing
+        value = load(name, compute, **self._plan(args, kwargs))
         if not computed:
             next(self.hits)
         self.used(name)
@@ -426,7 +432,8 @@ class _Calls(Generic[_R]):
             result: Any = self.function(*args, **kwargs)
             return await result
 
-        value = await cache.aget_or_load(name, compute, **self._plan(args, kwargs))
+        load = cache.aget_or_load if self.must_load else cache.aload_missing
+        value = await load(name, compute, **self._plan(args, kwargs))
         if not computed:
             next(self.hits)
         self.used(name)

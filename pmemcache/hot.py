@@ -172,6 +172,11 @@ class HotCache(cachetools.Cache[Any, Any]):
     # The mapping
 
     @property
+    def lock(self) -> threading.RLock:
+        """Held by whoever changes a queue; whoever holds it changes several things at once."""
+        return self._lock
+
+    @property
     def entries(self) -> dict[Any, HotEntry]:
         """The entries by key, always the same dict; to be read only."""
         return self._entries

@@ -13,9 +13,11 @@ The protocol is written once, as a generator that asks for all that may take tim
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import functools
 import inspect
+import os
 import pickle
 import random
 import threading
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from pmemcache.envelope import TagPair
+    from pmemcache.hot_only import HotOnly
     from pmemcache.pool import Pool
     from pmemcache.types import Key
     from pmemcache.warm import Stored, WarmTier, Watch
@@ -61,6 +64,9 @@ _NAP_MAX_SECONDS: Final = 0.02
 _REPORT_PREFIX: Final = INTERNAL_PREFIX + b"e:"
 _NOT_KEPT: Final = "not kept"
 _NO_LEASE: Final = Lease(granted=False, token=0, version=0)
+
+_Flight: TypeAlias = "concurrent.futures.Future[Exception | str | None]"
+"""A load of this process alone: how it ended, as `_report` says it of others."""
 
 TimeToLive: TypeAlias = float | Callable[[Any], float | None] | None
 """Seconds, or a function of the value that says them; None: for ever."""
@@ -138,6 +144,8 @@ class _Outcome(NamedTuple):
     value: Any = None
     error: BaseException | None = None
     seconds: float = 0.0
+    is_kept: bool = True
+    """False: no waiter will find the value, for its plan or its size forbids to keep it."""
 
     def result(self) -> Any:
         if self.error is not None:
@@ -171,8 +179,16 @@ class _Do(NamedTuple):
     call: Callable[[], Any]
 
 
-_Step = _Load | _Wait | _Do
+class _Join(NamedTuple):
+    """Wait for a load of another thread or task of this process; answer whether it has ended."""
+
+    flight: _Flight
+    seconds: float
+
+
+_Step = _Load | _Wait | _Join | _Do
 _Steps = Generator[_Step, Any, _Outcome]
+_Look = Callable[["Key"], "Shelved | None"]
 _Background = Callable[[_Steps], object]
 """Takes steps while its caller goes on."""
 
@@ -190,8 +206,7 @@ class Loading:
         look: Returns what the cache has of a key, fresh or stale.
         keep_copy: Called with each key and value that was loaded and what of it was stored, its
             time to live and its envelope: it may keep a copy.
-        keep_here: Where values stay in this process: keeps one for so many seconds, in place of the
-            pool.
+        here: Where values stay in this process, in place of the pool.
         clock: Counts seconds.
         chance: Draws from 0.0 to 1.0, for jitter and early recompute.
     """
@@ -199,10 +214,10 @@ class Loading:
     def __init__(  # noqa: PLR0913 - what a load touches, injected
         self,
         warm: WarmTier,
-        look: Callable[[Key], Shelved | None],
+        look: _Look,
         keep_copy: Callable[[Key, Any, Stored | None, float | None, Envelope | None], object],
         *,
-        keep_here: Callable[[Key, Any, float | None], object] | None = None,
+        here: HotOnly | None = None,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -210,7 +225,8 @@ class Loading:
         self._warm = warm
         self._look = look
         self._keep_copy = keep_copy
-        self._keep_here = keep_here
+        self._here = here
+        self._flights: dict[tuple[int, Key], _Flight] = {}
         self._clock = clock
         self._chance = chance
         self._refreshing: set[Key] = set()
@@ -218,21 +234,30 @@ class Loading:
 
     # Drivers
 
-    def get(self, key: Key, loader: Callable[[], Any], plan: LoadPlan) -> Any:
+    def get(
+        self, key: Key, loader: Callable[[], Any], plan: LoadPlan, look: _Look | None = None
+    ) -> Any:
         """Return the value of *key*; on a miss, of one call of *loader* per host.
+
+        Args:
+            look: For the first look, in place of the usual one.
 
         Raises:
             Exception: What *loader* raised, here or in the process that loaded.
         """
-        return self._drive(key, loader, self._get_steps(key, plan, self._in_thread(key, loader)))
+        steps = self._get_steps(key, plan, self._in_thread(key, loader), look or self._look)
+        return self._drive(key, loader, steps)
 
     async def aget(
-        self, key: Key, loader: Callable[[], Any | Awaitable[Any]], plan: LoadPlan
+        self,
+        key: Key,
+        loader: Callable[[], Any | Awaitable[Any]],
+        plan: LoadPlan,
+        look: _Look | None = None,
     ) -> Any:
         """As `get`, without blocking the event loop: a plain *loader* runs in a thread."""
-        return await self._adrive(
-            key, loader, self._get_steps(key, plan, self._in_task(key, loader))
-        )
+        steps = self._get_steps(key, plan, self._in_task(key, loader), look or self._look)
+        return await self._adrive(key, loader, steps)
 
     def refresh(self, key: Key, loader: Callable[[], Any], plan: LoadPlan) -> Any:
         """Return a newly loaded value, which is what everybody sees from now on."""
@@ -261,6 +286,8 @@ class Loading:
     def _answer(self, key: Key, loader: Callable[[], Any], step: _Step) -> Any:
         if isinstance(step, _Do):
             return step.call()
+        if isinstance(step, _Join):
+            return bool(concurrent.futures.wait([step.flight], step.seconds).done)
         return self._wait(key, step) if isinstance(step, _Wait) else self._call(key, loader)
 
     async def _adrive(self, key: Key, loader: Callable[[], Any], steps: _Steps) -> Any:
@@ -281,7 +308,10 @@ class Loading:
         if isinstance(step, _Do):
             return await without_blocking(self._warm.pool, step.call)
         if isinstance(step, _Wait):
-            return await self._await(key, step)
+            at_once = step._replace(seconds=0)
+            return await self._await(lambda: self._wait(key, at_once), step.seconds)
+        if isinstance(step, _Join):
+            return await self._await(step.flight.done, step.seconds)
         return await self._acall(key, loader)
 
     def _call(self, key: Key, loader: Callable[[], Any]) -> _Outcome:
@@ -315,10 +345,10 @@ class Loading:
             self._warm.faults.read("waiting for a lease", error)
             return True
 
-    async def _await(self, key: Key, wait: _Wait) -> bool:
-        deadline = self._clock() + wait.seconds
+    async def _await(self, has_ended: Callable[[], bool], seconds: float) -> bool:
+        deadline = self._clock() + seconds
         nap = _NAP_MIN_SECONDS
-        while not self._wait(key, _Wait(wait.token, 0)):
+        while not has_ended():
             if self._clock() >= deadline:
                 return False
             await asyncio.sleep(nap)
@@ -327,19 +357,21 @@ class Loading:
 
     # The protocol
 
-    def _get_steps(self, key: Key, plan: LoadPlan, in_background: _Background) -> _Steps:
+    def _get_steps(
+        self, key: Key, plan: LoadPlan, in_background: _Background, look: _Look
+    ) -> _Steps:
         if (id(self), key) in _loading.get():  # the loader asks for what it is loading
             return (yield from _call_steps())
-        shelved = yield _Do(functools.partial(self._look, key))
+        shelved = yield _Do(functools.partial(look, key))
         if shelved is not None and shelved.is_fresh and not self._is_early(shelved, plan.policy):
             if self._is_ahead(key, shelved, plan.policy):
                 lease = yield _Do(functools.partial(self._take, key, plan))
                 if lease.granted:
                     in_background(self._lead(key, plan, lease, shelved))
             return _served(shelved)
-        if self._keep_here is not None:
-            return (yield from self._here_steps(key, plan))
         deadline = self._clock() + plan.policy.longest_wait_seconds
+        if self._here is not None:
+            return (yield from self._here_steps(key, plan, self._here, deadline))
         while True:
             lease = yield _Do(functools.partial(self._take, key, plan))
             if lease.granted:
@@ -400,8 +432,8 @@ class Loading:
         return outcome
 
     def _refresh_steps(self, key: Key, plan: LoadPlan) -> _Steps:
-        if self._keep_here is not None:
-            return (yield from self._here_steps(key, plan))
+        if self._here is not None:
+            return (yield from self._refresh_here(key, plan, self._here))
         ready = yield _Do(functools.partial(self._ready, key, plan, _NO_LEASE))
         self.counts.loads += 1
         outcome: _Outcome = yield _Load()
@@ -409,14 +441,70 @@ class Loading:
             yield _Do(functools.partial(self._replace, key, plan, outcome, ready))
         return outcome
 
-    def _here_steps(self, key: Key, plan: LoadPlan) -> _Steps:
-        """Load for this process alone: the pool holds no values for others to find."""
+    # The protocol where the pool holds no values
+
+    def _here_steps(self, key: Key, plan: LoadPlan, here: HotOnly, deadline: float) -> _Steps:
+        """Load once for all threads and tasks of this process."""
+        name = os.getpid(), key  # a child made by fork has none of its parent's loads
+        while True:
+            flight: _Flight = concurrent.futures.Future()
+            other = self._flights.setdefault(name, flight)
+            if other is flight:
+                return (yield from self._lead_here(name, plan, here, flight))
+            self.counts.waits += 1
+            if not (yield _Join(other, max(0.0, deadline - self._clock()))):
+                return (yield from self._load_here(key, plan, here, here.keep))
+            shelved = yield _Do(functools.partial(self._look, key))
+            if shelved is not None and shelved.is_fresh:
+                return _served(shelved)
+            report = other.result()
+            if report is _NOT_KEPT:
+                return (yield from self._load_here(key, plan, here, here.keep))
+            if isinstance(report, Exception):
+                return _Outcome(error=report)
+            self.counts.takeovers += 1
+
+    def _lead_here(
+        self, name: tuple[int, Key], plan: LoadPlan, here: HotOnly, flight: _Flight
+    ) -> _Steps:
+        """Load, unless somebody did between the look and now; say how it ended."""
+        report: Exception | str | None = None
+        try:
+            now = yield _Do(functools.partial(self._look, name[1]))
+            if now is not None and now.is_fresh:
+                return _served(now)
+            outcome = yield from self._load_here(name[1], plan, here, here.keep)
+            if isinstance(outcome.error, Exception):
+                report = outcome.error
+            elif not outcome.is_kept:
+                report = _NOT_KEPT
+            return outcome
+        finally:
+            del self._flights[name]
+            flight.set_result(report)
+
+    def _load_here(
+        self, key: Key, plan: LoadPlan, here: HotOnly, keep: Callable[..., bool]
+    ) -> _Steps:
+        """Load, and keep the value if nothing happened to the key meanwhile."""
+        tags = yield _Do(functools.partial(self._warm.generations, plan.tags))
+        watch = yield _Do(functools.partial(here.watch, key))
         self.counts.loads += 1
         outcome: _Outcome = yield _Load()
-        if outcome.error is None and plan.keeps(outcome.value) and self._keep_here is not None:
-            ttl = plan.ttl_of(outcome.value, self._chance())
-            yield _Do(functools.partial(self._keep_here, key, outcome.value, ttl))
         self.counts.load_errors += isinstance(outcome.error, Exception)
+        if outcome.error is not None:
+            return outcome
+        if not self._is_kept(plan, outcome):
+            return outcome._replace(is_kept=False)
+        ttl = plan.ttl_of(outcome.value, self._chance())
+        envelope = Envelope(tags) if tags else None
+        has_room = yield _Do(functools.partial(keep, key, outcome.value, ttl, envelope, watch))
+        return outcome._replace(is_kept=has_room)
+
+    def _refresh_here(self, key: Key, plan: LoadPlan, here: HotOnly) -> _Steps:
+        outcome = yield from self._load_here(key, plan, here, here.replace)
+        if not outcome.is_kept:
+            yield _Do(functools.partial(here.delete, key))
         return outcome
 
     # Storing
@@ -442,11 +530,16 @@ class Loading:
 
     def _keep(self, key: Key, plan: LoadPlan, outcome: _Outcome, ready: _Ready) -> bool:
         """Store what was loaded; return False when its plan says that it is not to be kept."""
-        ttl = plan.ttl_of(outcome.value, 0.0)
-        if not plan.keeps(outcome.value) or (ttl is not None and ttl <= 0):
+        if not self._is_kept(plan, outcome):
             return False
         self.counts.voided += not self._store(key, plan, outcome, ready)
         return True
+
+    @staticmethod
+    def _is_kept(plan: LoadPlan, outcome: _Outcome) -> bool:
+        """Whether the plan of a loaded value is to keep it."""
+        ttl = plan.ttl_of(outcome.value, 0.0)
+        return plan.keeps(outcome.value) and (ttl is None or ttl > 0)
 
     def _replace(self, key: Key, plan: LoadPlan, outcome: _Outcome, ready: _Ready) -> None:
         if not plan.keeps(outcome.value) or not self._store(key, plan, outcome, ready):

@@ -86,8 +86,10 @@ class TieredStats:
     hot_hits: int
     warm_hits: int
     misses: int
+    """Look-ups that found no fresh value, though another's load or a stale value may have been the
+    answer. Hits and misses together are the look-ups that were asked for, each counted once."""
     stale: int
-    """Values served after their time to live, within their grace."""
+    """Misses answered with a value after its time to live, within its grace."""
     promotions: int
     """Copies made in the hot tier."""
     revalidations: int

@@ -22,6 +22,7 @@ from pmemcache.codec import PLAIN_TAGS, Codec
 from pmemcache.copies import BUMP_AT, BUMP_MASK, Copies
 from pmemcache.envelope import Envelope, Generations
 from pmemcache.faults import FAILURES, Faults
+from pmemcache.hot_only import HotOnly
 from pmemcache.keys import INTERNAL_PREFIX, pool_key
 from pmemcache.loaders import Loading, LoadPlan, Shelved
 from pmemcache.policy import UsagePolicy
@@ -109,16 +110,22 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         self._faults = Faults(strict=strict)
         self._warm = WarmTier(self.pool, self._codec, self._faults)
         self._copies = Copies(self._warm, self.policy, share=share, clock=clock)
-        self._is_hot_only = self.policy.kind == "hot-only"
+        self._here = (
+            HotOnly(self._warm, self._codec, self._copies, clock)
+            if self.policy.kind == "hot-only"
+            else None
+        )
+        self._copy_of = self._copies.good if self._here is None else self._copies.live
         self._loading = Loading(
             self._warm,
             self._shelved,
             self._copies.keep_written,
-            keep_here=self._set_hot if self._is_hot_only else None,
+            here=self._here,
             clock=clock,
             chance=chance,
         )
         self._loaders: list[tuple[str, Loader]] = []
+        self._looks_ahead = False
         for prefix, each in (loader if isinstance(loader, Mapping) else {"": loader}).items():
             if each is not None:
                 self.add_loader(prefix, each)
@@ -139,13 +146,17 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
 
         With a loader for *key*, a miss loads; see `get_or_load`.
         """
+        if self._looks_ahead:
+            loader = self._loader_of(key)
+            if loader is not None:
+                return self.get_or_load(key, loader)
         value = self.find(key, _MISSING)
         if value is not _MISSING:
             return value
         if self._loaders:
             loader = self._loader_of(key)
             if loader is not None:
-                return self.get_or_load(key, loader)
+                return self.load_missing(key, loader)
         self._misses += 1
         return default
 
@@ -212,29 +223,45 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         shelved = self._shelve(key, self._warm.read(key, found))
         if shelved is None or not shelved.is_fresh or shelved.is_error:
             return _MISSING
+        self._warm_hits += 1
         return shelved.value
 
     def _used(self, entry: HotEntry) -> Any:
-        """Return the value of a good copy, and note that it was used; `_MISSING`: it has none."""
+        """Return the value of a good copy, and count the hit; `_MISSING`: it has none."""
         shelved = self._shelved_hot(entry)
-        return _MISSING if shelved is None else shelved.value
+        if shelved is None:
+            return _MISSING
+        self._copies.use(entry)
+        return shelved.value
 
     def _shelved(self, key: Key) -> Shelved | None:
-        """Return what there is of *key*, fresh or stale, for the loaders."""
-        entry = self._copies.good(key)
+        """Return what there is of *key*, fresh or stale, for a load whose caller has missed it."""
+        entry = self._copy_of(key)
         return (
             self._shelve(key, self._warm.read(key)) if entry is None else self._shelved_hot(entry)
         )
 
+    def _looked_up(self, key: Key) -> Shelved | None:
+        """As `_shelved`, for a load that its caller begins with: this is the one look-up of it."""
+        entry = self._copy_of(key)
+        if entry is not None:
+            self._copies.use(entry)
+            return self._shelved_hot(entry)
+        shelved = self._shelve(key, self._warm.read(key, self._warm.look(key, is_own=False)))
+        if shelved is None or not shelved.is_fresh or shelved.is_error:
+            self._misses += 1
+        else:
+            self._warm_hits += 1
+        return shelved
+
     def _shelved_hot(self, entry: HotEntry) -> Shelved | None:
-        """Return what a good hot copy holds, and note that it was used."""
+        """Return what a good hot copy holds."""
         watch = entry.version_index, entry.version
         try:
             value = entry.value if entry.tag < 0 else self._codec.decode(entry.value, entry.tag)
         except DecodeError as error:
             self._warm.undecodable(entry.key, entry.version, error)
             return None
-        self._copies.use(entry)
         envelope: Envelope | None = entry.envelope
         return Shelved(
             value,
@@ -257,10 +284,8 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         is_error = envelope is not None and envelope.is_error
         if is_error:
             value = self._loading.read_error(value)
-        elif left_ms is None or left_ms > 0:
-            self._warm_hits += 1
-            if self._copies.wants(key, len(reading.payload)):
-                self._copies.keep(key, value, reading)
+        elif (left_ms is None or left_ms > 0) and self._copies.wants(key, len(reading.payload)):
+            self._copies.keep(key, value, reading)
         return Shelved(
             value,
             None if left_ms is None else left_ms / 1000,
@@ -303,8 +328,8 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         """
         name = pool_key(key)
         envelope = self._envelope(tags, namespace, grace_seconds)
-        if self._is_hot_only:
-            return self._set_hot(name, value, ttl_seconds)
+        if self._here is not None:
+            return self._here.set(name, value, ttl_seconds, envelope)
         try:
             stored = self._warm.store(name, value, ttl_seconds, envelope=envelope)
         except BaseException:
@@ -312,19 +337,6 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
             raise
         self._copies.keep_written(name, value, stored, ttl_seconds, envelope)
         return stored is not None
-
-    def _set_hot(self, key: Key, value: Any, ttl_seconds: float | None) -> bool:
-        """Keep *value* in this process only; every process's copy of before is outdated."""
-        payload, tag = self._codec.encode(key, value)
-        self._warm.delete(key)
-        self._copies.cache.drop(key)
-        if ttl_seconds is not None and ttl_seconds <= 0:
-            return True
-        _payload, _tag, index, version, _ttl_ms, _generation = self._warm.look(key)
-        ttl_ms = None if ttl_seconds is None else ttl_seconds * 1000
-        _envelope, body = self._codec.unwrap(key, payload, tag)
-        self._copies.keep(key, value, Reading(body, tag, (index, version), (), ttl_ms, None, 0))
-        return key in self._hot_entries
 
     def add(  # noqa: PLR0913 - as set
         self,
@@ -339,12 +351,12 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         """Store *value* if *key* has none; return whether it was stored. Otherwise as `set`."""
         name = pool_key(key)
         envelope = self._envelope(tags, namespace, grace_seconds)
-        if self._is_hot_only:
-            return self._copies.good(name) is None and self._set_hot(name, value, ttl_seconds)
+        if self._here is not None:
+            return self._here.add(name, value, ttl_seconds, envelope)
         return self._warm.add(name, value, ttl_seconds, envelope=envelope)
 
     def delete(self, key: Any) -> bool:
-        """Remove *key*; return whether an entry was there, be it stale or of a dropped tag.
+        """Remove *key*; return whether it was there for a `get` to find.
 
         No `get` that begins after this returned sees it, in any process.
 
@@ -353,18 +365,14 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         """
         name = pool_key(key)
         try:
-            was_hot = self._is_hot_only and self._copies.good(name) is not None
-            return self._warm.delete(name) or was_hot
+            return (self._here or self._warm).delete(name)
         finally:
             self._copies.forget(name)
 
     def touch(self, key: Any, ttl_seconds: float | None = None) -> bool:
         """Give *key* a new time to live, None for none; return whether it was there."""
         name = pool_key(key)
-        if self._is_hot_only:
-            value = self._find(name)
-            return value is not _MISSING and self._set_hot(name, value, ttl_seconds)
-        return self._warm.touch(name, ttl_seconds)
+        return (self._here or self._warm).touch(name, ttl_seconds)
 
     def incr(
         self,
@@ -387,7 +395,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
             NotAnIntegerError: The value is something else.
             IntegerOverflowError: The sum needs more than 64 bits; the value stays.
         """
-        return self._warm.incr(pool_key(key), delta, initial, ttl_seconds)
+        return (self._here or self._warm).incr(pool_key(key), delta, initial, ttl_seconds)
 
     def decr(self, key: Any, delta: int = 1, **options: Any) -> int | None:
         """Subtract *delta*; otherwise as `incr`."""
@@ -437,7 +445,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         """Remove every key; return how many were there. Raises as `delete`, after trying all."""
         names = [pool_key(key) for key in keys]
         try:
-            return self.pool.delete_many(names)
+            return (self._here or self._warm).delete_many(names)
         finally:
             for name in names:
                 self._copies.forget(name)
@@ -470,6 +478,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         """Load keys that begin with *prefix* by *loader*; the longest prefix counts."""
         self._loaders.append((prefix, loader))
         self._loaders.sort(key=lambda pair: len(pair[0]), reverse=True)
+        self._looks_ahead = self.load_policy.looks_ahead
 
     def _loader_of(self, key: Any) -> Loader | None:
         for prefix, loader in self._loaders:
@@ -504,13 +513,38 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
             Exception: What *loader* raised, here or in the process that called it.
         """
         plan = self._plan(ttl_seconds, grace_seconds, **options)
-        if not plan.policy.looks_ahead:
-            value = self.find(key, _MISSING)
-            if value is not _MISSING:
-                return value
-        name = pool_key(key)
+        if plan.policy.looks_ahead:
+            return self._load(key, loader, plan, self._looked_up)
+        value = self.find(key, _MISSING)
+        if value is not _MISSING:
+            return value
         self._misses += 1
-        return self._loading.get(name, functools.partial(loader, key), plan)
+        return self._load(key, loader, plan)
+
+    def load_missing(
+        self,
+        key: Any,
+        loader: Loader,
+        ttl_seconds: TimeToLive = None,
+        grace_seconds: float = 0.0,
+        **options: Unpack[LoadOptions],
+    ) -> Any:
+        """As `get_or_load`, for a *key* that `find` has not found just now.
+
+        The two together are one look-up, and one miss in the statistics.
+        """
+        plan = self._plan(ttl_seconds, grace_seconds, **options)
+        self._misses += 1
+        return self._load(key, loader, plan)
+
+    def _load(
+        self,
+        key: Any,
+        loader: Loader,
+        plan: LoadPlan,
+        look: Callable[[Key], Shelved | None] | None = None,
+    ) -> Any:
+        return self._loading.get(pool_key(key), functools.partial(loader, key), plan, look)
 
     def refresh(
         self,
@@ -546,18 +580,15 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
     def tier_of(self, key: Any) -> str | None:
         """Return the tier that a `get` would find *key* in: "hot", "warm", or None."""
         name = pool_key(key)
-        if self._copies.good(name) is not None:
+        if self._copy_of(name) is not None:
             return "hot"
         return None if self._peek(name) is None else "warm"
 
     def ttl(self, key: Any) -> float | None:
         """Return the seconds that *key* has left: `inf` without a deadline, None when missing."""
         name = pool_key(key)
-        if self._is_hot_only:
-            entry = self._copies.good(name)
-            if entry is None:
-                return None
-            return math.inf if entry.deadline is None else entry.deadline - self._clock()
+        if self._here is not None:
+            return self._here.ttl(name)
         reading = self._peek(name)
         if reading is None:
             return None
@@ -580,7 +611,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
             if isinstance(key, str) and key.startswith(prefix)
         ]
         return {
-            "hot": sum(self._copies.good(key) is not None for key in hot),
+            "hot": sum(self._copy_of(key) is not None for key in hot),
             "warm": sum(self._peek(key) is not None for key in self.pool.keys(prefix)),
         }
 
@@ -649,8 +680,8 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         return self.tier_of(key) is not None
 
     def __iter__(self) -> Iterator[bytes]:
-        """Iterate over the keys of the pool, as bytes."""
-        for key in self.pool.keys(b""):
+        """Iterate over the keys, as bytes."""
+        for key in self.pool.keys(b"") if self._here is None else self._here.keys():
             if not key.startswith(INTERNAL_PREFIX):
                 yield key
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pmemcache.codec import ENVELOPED
 from pmemcache.envelope import GENERATION_BYTES, Envelope
-from pmemcache.errors import NotAnIntegerError
+from pmemcache.errors import IntegerOverflowError, NotAnIntegerError
 from pmemcache.faults import FAILURES
 from pmemcache.keys import digest, tag_key
 from pmemcache.serializers import TAG_INT, DecodeError
@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from pmemcache.pool import Pool
     from pmemcache.types import Key, OnlyIf, Versioned
 
-__all__ = ["Reading", "Stored", "WarmTier", "Watch", "namespace_digest", "tag_digest"]
+__all__ = [
+    "Reading",
+    "Stored",
+    "WarmTier",
+    "Watch",
+    "added",
+    "namespace_digest",
+    "tag_digest",
+]
 
 Watch = tuple[int, int]
 """A version's index and value."""
@@ -88,14 +96,20 @@ class WarmTier:
 
     # Reading
 
-    def look(self, key: Key) -> Versioned:
-        """Return the stored bytes of *key*, whatever they are worth, with their version."""
+    def look(self, key: Key, known: int = 0, *, is_own: bool = True) -> Versioned:
+        """Return the stored bytes of *key*, whatever they are worth, with their version.
+
+        Args:
+            known: As for `Pool.get_versioned`.
+            is_own: No caller asked for it; it is counted apart.
+        """
         try:
-            found = self.pool.get_versioned(key)
+            found = self.pool.get_versioned(key, known)
         except FAILURES as error:
             self.faults.read("reading", error)
             return _NOTHING
-        self._counted(is_hit=found[0] is not None)
+        if is_own:
+            self._counted(is_hit=found[5] != 0)
         return found
 
     def _counted(self, *, is_hit: bool) -> None:
@@ -229,12 +243,26 @@ class WarmTier:
         return False
 
     def delete(self, key: Key) -> bool:
-        """Remove *key*; return whether an entry was there.
+        """Remove *key*; return whether it had a fresh entry.
 
         Raises:
             PmemCacheError: It may still be there.
         """
-        return self.pool.delete(key)
+        is_dead = self.is_dead(key)
+        return self.pool.delete(key) and not is_dead
+
+    def delete_many(self, keys: list[Key]) -> int:
+        """Remove every key; return how many had a fresh entry. Raises after trying all."""
+        dead = sum(map(self.is_dead, keys))
+        return max(0, self.pool.delete_many(keys) - dead)
+
+    def is_dead(self, key: Key) -> bool:
+        """Whether there is an entry that no `get` finds: it is stale, or its tag was dropped."""
+        found = self.look(key)
+        if found[0] is None or not found[1] & ENVELOPED:
+            return False
+        reading = self.read(key, found)
+        return reading is None or (reading.fresh_ms is not None and reading.fresh_ms <= 0)
 
     def touch(self, key: Key, ttl_seconds: float | None) -> bool:
         """Give a fresh entry a new time to live; return whether there was one."""
@@ -283,13 +311,10 @@ class WarmTier:
                 if self.store(key, initial + delta, ttl_seconds, version=version):
                     return initial + delta
                 continue
-            value = self.codec.decode(reading.payload, reading.tag)
-            if type(value) is not int or value + delta not in _INT64:
-                message = f"the value of {key!r} is not an integer that {delta} can be added to"
-                raise NotAnIntegerError(message)
+            total = added(key, self.codec.decode(reading.payload, reading.tag), delta)
             left = None if reading.fresh_ms is None else reading.fresh_ms / 1000
-            if self.store(key, value + delta, left, envelope=reading.envelope, version=version):
-                return value + delta
+            if self.store(key, total, left, envelope=reading.envelope, version=version):
+                return total
         self.faults.write("counting", TimeoutError(f"{key!r} changes all the time"))
         return None
 
@@ -329,6 +354,22 @@ class WarmTier:
                 return None
             watches.append((index, version))
         return tuple(watches)
+
+
+def added(key: Key, value: Any, delta: int) -> int:
+    """Return the sum that `incr` makes of *value*.
+
+    Raises:
+        NotAnIntegerError: It is something else.
+        IntegerOverflowError: The sum needs more than 64 bits.
+    """
+    if type(value) is not int:
+        message = f"the value of {key!r} is not an integer: set one before counting"
+        raise NotAnIntegerError(message)
+    if value + delta not in _INT64:
+        message = f"{key!r} plus {delta} needs more than 64 bits: the value stays as it was"
+        raise IntegerOverflowError(message)
+    return value + delta
 
 
 def _kept_seconds(ttl_seconds: float | None, envelope: Envelope | None) -> float | None:

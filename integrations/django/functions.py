@@ -51,6 +51,10 @@ class AliasCache:
         """Return the result of a call, by *loader* if need be, once for all who ask."""
         return self._load("get_or_load", name, loader, plan)
 
+    def load_missing(self, name: str, loader: Callable[[Any], Any], **plan: Any) -> Any:
+        """As `get_or_load`, of a call that `find` has not found just now."""
+        return self._load("load_missing", name, loader, plan)
+
     def refresh(self, name: str, loader: Callable[[Any], Any], **plan: Any) -> Any:
         """Call *loader* now, and remember what it returns."""
         return self._load("refresh", name, loader, plan)
@@ -58,6 +62,10 @@ class AliasCache:
     async def aget_or_load(self, name: str, loader: Callable[[Any], Any], **plan: Any) -> Any:
         """As `get_or_load`, without blocking the event loop."""
         return await self._aload("aget_or_load", name, loader, plan)
+
+    async def aload_missing(self, name: str, loader: Callable[[Any], Any], **plan: Any) -> Any:
+        """As `load_missing`, without blocking the event loop."""
+        return await self._aload("aload_missing", name, loader, plan)
 
     async def arefresh(self, name: str, loader: Callable[[Any], Any], **plan: Any) -> Any:
         """As `refresh`, without blocking the event loop."""

@@ -102,7 +102,7 @@ class Loading(Counting):
             return load(
                 self._shared,
                 "get_or_set",
-                lambda cache: cache.get_or_load(
+                lambda cache: cache.load_missing(
                     self._pool_key(key, version), once, self._ttl_seconds(timeout), tags=tags
                 ),
                 once,
@@ -123,7 +123,7 @@ class Loading(Counting):
             return await aload(
                 self._shared,
                 "get_or_set",
-                lambda cache: cache.aget_or_load(
+                lambda cache: cache.aload_missing(
                     self._pool_key(key, version),
                     once.awaited,
                     self._ttl_seconds(timeout),

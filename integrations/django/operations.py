@@ -269,7 +269,7 @@ class PoolOperations(PoolKeys):
     # Removals
 
     def _delete(self, key: Any, version: int | None) -> bool:
-        return self._shared.pool().delete(self._pool_key(key, version))
+        return self._shared.cache().delete(self._pool_key(key, version))
 
     def _delete_many(self, keys: Iterable[Any], version: int | None) -> None:
         self._shared.pool().delete_many(self._pool_keys(keys, version))

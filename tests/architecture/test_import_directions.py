@@ -26,6 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"pool", "policy"}),
     frozenset({"candidates", "hot", "warm"}),
     frozenset({"copies"}),
+    frozenset({"hot_only"}),
     frozenset({"loaders"}),
     frozenset({"awaited"}),
     frozenset({"tiered"}),

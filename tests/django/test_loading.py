@@ -139,12 +139,12 @@ def test_default_is_called_once_though_the_pool_cannot_serve(
     calls: list[int] = []
     message = "locked"
 
-    def get_or_load(_key: Any, loader: Any, *_: Any, **__: Any) -> Any:
+    def load_missing(_key: Any, loader: Any, *_: Any, **__: Any) -> Any:
         if when == "after":
             loader(None)
         raise LockTimeoutError(message)
 
-    async def aget_or_load(_key: Any, loader: Any, *_: Any, **__: Any) -> Any:
+    async def aload_missing(_key: Any, loader: Any, *_: Any, **__: Any) -> Any:
         if when == "after":
             await loader(None)
         raise LockTimeoutError(message)
@@ -154,8 +154,8 @@ def test_default_is_called_once_though_the_pool_cannot_serve(
         return 5
 
     cache = once._shared.cache()
-    monkeypatch.setattr(cache, "get_or_load", get_or_load)
-    monkeypatch.setattr(cache, "aget_or_load", aget_or_load)
+    monkeypatch.setattr(cache, "load_missing", load_missing)
+    monkeypatch.setattr(cache, "aload_missing", aload_missing)
     if is_async:
         assert asyncio.run(once.aget_or_set("key", load)) == 5
     else:

@@ -72,6 +72,33 @@ def test_add_replaces_what_a_dropped_tag_left(cache: pmemcache.TieredCache) -> N
     assert cache.get("a") == 3
 
 
+def test_dropped_entry_was_not_there_to_delete(
+    cache: pmemcache.TieredCache, clock: Any, heat: Callable[..., None]
+) -> None:
+    cache.set("dropped", 1, tags=("t",))
+    cache.set("cleared", 1, namespace="n")
+    cache.set("stale", 1, 10, grace_seconds=100)
+    cache.set("fresh", 1, 100, grace_seconds=100, tags=("kept",))
+    cache.set("plain", 1)
+    heat(cache, "dropped")
+    cache.drop_tag("t")
+    cache.clear("n")
+    clock.advance(cache, 20)
+    assert not cache.touch("dropped")
+    assert cache.incr("dropped") is None
+    for key in ("dropped", "cleared", "stale"):
+        assert not cache.delete(key)
+        with pytest.raises(KeyError):
+            del cache[key]
+        assert not cache.pool.exists(key)
+    for key in ("dropped", "fresh", "plain"):
+        cache.set(f"{key} too", 1, tags=() if key == "plain" else ("t",))
+    cache.drop_tag("t")
+    assert cache.delete("fresh")
+    assert cache.delete("plain")
+    assert cache.delete_many(["dropped too", "fresh too", "plain too", "nothing"]) == 1
+
+
 def test_stale_entry_is_a_miss_for_everything_but_loads(
     cache: pmemcache.TieredCache, clock: Any
 ) -> None:

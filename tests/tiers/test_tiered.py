@@ -243,21 +243,6 @@ def test_warm_only_keeps_nothing_hot(make_cache: Make) -> None:
     assert cache.tier_of("key") == "warm"
 
 
-def test_hot_only_keeps_nothing_in_the_pool(make_cache: Make, clock: Any) -> None:
-    cache = make_cache(policy="hot=1MiB,placement=hot-only")
-    assert cache.set("key", [1], 10)
-    assert cache.tier_of("key") == "hot"
-    assert cache.get("key") == [1]
-    assert cache.pool.stats().entries == 0
-    assert not cache.add("key", 2)
-    assert cache.touch("key", 100)
-    clock.advance(cache, 50)
-    assert cache.get_or_load("key", lambda _key: 2) == [1]
-    assert cache.delete("key")
-    assert cache.get_or_load("key", lambda _key: 2) == 2
-    assert cache.get("key") == 2
-
-
 def test_ratio_sizes_the_hot_tier(make_cache: Make) -> None:
     cache = make_cache(policy="warm=16MiB,placement=ratio:1:8")
     assert cache.stats().hot_capacity_bytes == cache.pool.options.size_bytes // 8

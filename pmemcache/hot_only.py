@@ -1,0 +1,233 @@
+"""Placement `hot-only`: each process has values of its own, and the pool has none.
+
+What processes share are versions, tags, and a *marker* in the pool for each key: an entry without a
+value, whose generation says that the values kept under it are good. It looks to all like an entry
+whose tag was dropped, which is a miss. A `set`, `delete`, `clear` or dropped tag in any process
+outdates the values of all; a load does not, it keeps its value under the marker that is there.
+
+Locking: a writer holds the hot tier's lock, so that `add` and `incr` are atomic among the threads
+of this process. No serializer of a user's own and no loader runs under it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from pmemcache.codec import ENVELOPED
+from pmemcache.envelope import GENERATION_BYTES, Envelope
+from pmemcache.faults import FAILURES
+from pmemcache.immutability import is_immutable
+from pmemcache.serializers import TAG_BYTES
+from pmemcache.warm import Reading, added
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pmemcache.codec import Codec
+    from pmemcache.copies import Copies
+    from pmemcache.hot import HotEntry
+    from pmemcache.types import Key, Written
+    from pmemcache.warm import WarmTier
+
+__all__ = ["HotOnly"]
+
+_NOWHERE: Final = (b"hot-only".ljust(16, b"\0"), b"\0" * GENERATION_BYTES)
+"""A tag that nobody has, with a generation that none has."""
+_MARKER: Final = Envelope((_NOWHERE,)).seal(b"")
+_MARKER_TAG: Final = ENVELOPED | TAG_BYTES
+
+
+class HotOnly:
+    """The values of this process alone.
+
+    Args:
+        warm: Where versions and tags are.
+        codec: How values are kept that could be changed.
+        copies: Where values are kept.
+        clock: Counts seconds, for deadlines.
+    """
+
+    def __init__(
+        self, warm: WarmTier, codec: Codec, copies: Copies, clock: Callable[[], float]
+    ) -> None:
+        self._warm = warm
+        self._codec = codec
+        self._copies = copies
+        self._clock = clock
+
+    # What a cache does
+
+    def set(
+        self, key: Key, value: Any, ttl_seconds: float | None, envelope: Envelope | None
+    ) -> bool:
+        """Keep *value*, and outdate what other processes have; return whether it was kept."""
+        reading = self._reading(key, value, ttl_seconds, envelope)
+        with self._copies.cache.lock:
+            return self._set_locked(key, value, reading, ttl_seconds)
+
+    def add(
+        self, key: Key, value: Any, ttl_seconds: float | None, envelope: Envelope | None
+    ) -> bool:
+        """As `set`, if this process has no value; return whether it was kept."""
+        reading = self._reading(key, value, ttl_seconds, envelope)
+        with self._copies.cache.lock:
+            if self._copies.live(key) is not None:
+                return False
+            return self._set_locked(key, value, reading, ttl_seconds)
+
+    def touch(self, key: Key, ttl_seconds: float | None) -> bool:
+        """Give *key* a new time to live; return whether this process had it."""
+        entry = self._copies.live(key)
+        if entry is None:
+            return False
+        value = entry.value if entry.tag < 0 else self._codec.decode(entry.value, entry.tag)
+        return self.set(key, value, ttl_seconds, entry.envelope)
+
+    def incr(
+        self, key: Key, delta: int, initial: int | None, ttl_seconds: float | None
+    ) -> int | None:
+        """Add to an int, atomically among the threads of this process; return the sum.
+
+        Raises:
+            NotAnIntegerError: The value is something else.
+            IntegerOverflowError: The sum needs more than 64 bits; the value stays.
+        """
+        with self._copies.cache.lock:
+            entry = self._copies.live(key)
+            value, envelope = initial, None
+            if entry is not None:
+                value, envelope = entry.value, entry.envelope
+                ttl_seconds = self._left_seconds(entry)
+            elif value is None:
+                return None
+            total = added(key, value, delta)
+            reading = self._reading(key, total, ttl_seconds, envelope)
+            return total if self._set_locked(key, total, reading, ttl_seconds) else None
+
+    def delete(self, key: Key) -> bool:
+        """Drop the value in all processes; return whether this one had it.
+
+        Raises:
+            PmemCacheError: Others may still have it.
+        """
+        with self._copies.cache.lock:
+            was_here = self._copies.live(key) is not None
+            self._warm.pool.delete(key)
+            return was_here
+
+    def delete_many(self, keys: list[Key]) -> int:
+        """Drop the values of all *keys*; return how many this process had. Raises at the end."""
+        with self._copies.cache.lock:
+            were_here = sum(self._copies.live(key) is not None for key in keys)
+            self._warm.pool.delete_many(keys)
+            return were_here
+
+    def ttl(self, key: Key) -> float | None:
+        """Return the seconds that *key* has left: `inf` without a deadline, None when missing."""
+        entry = self._copies.live(key)
+        if entry is None:
+            return None
+        left = self._left_seconds(entry)
+        return math.inf if left is None else left
+
+    def keys(self) -> list[bytes]:
+        """Return the keys that this process has values of."""
+        keys = [key for key in list(self._copies.entries) if self._copies.live(key) is not None]
+        return [key.encode() if isinstance(key, str) else key for key in keys]
+
+    # What loads do
+
+    def watch(self, key: Key) -> Written:
+        """Return under what a value is good that is loaded from now on."""
+        _payload, _tag, index, version, _ttl_ms, generation = self._warm.look(key)
+        return index, version, generation
+
+    def keep(
+        self,
+        key: Key,
+        value: Any,
+        ttl_seconds: float | None,
+        envelope: Envelope | None,
+        watch: Written,
+    ) -> bool:
+        """Keep what was loaded; return whether there was room.
+
+        If anything happened to *key* since *watch*, it is never a hit.
+        """
+        reading = self._reading(key, value, ttl_seconds, envelope)
+        if not watch[2]:
+            watch = self._mark(key, watch[1]) or watch
+        return self._keep(key, value, reading, watch)
+
+    def replace(
+        self,
+        key: Key,
+        value: Any,
+        ttl_seconds: float | None,
+        envelope: Envelope | None,
+        watch: Written,
+    ) -> bool:
+        """As `keep`, and outdate what other processes have; no value stays if anything happened."""
+        reading = self._reading(key, value, ttl_seconds, envelope)
+        written = self._mark(key, watch[1])
+        if written is not None:
+            return self._keep(key, value, reading, written)
+        self._warm.pool.delete(key)
+        return True
+
+    # Keeping
+
+    def _set_locked(
+        self, key: Key, value: Any, reading: Reading, ttl_seconds: float | None
+    ) -> bool:
+        if ttl_seconds is not None and ttl_seconds <= 0:
+            self._warm.pool.delete(key)
+            return True
+        written = self._mark(key)
+        if written is not None:
+            return self._keep(key, value, reading, written)
+        self._copies.cache.drop(key)
+        try:
+            self._warm.pool.delete(key)
+        except FAILURES as error:
+            self._warm.faults.write("outdating the old value", error)
+        return False
+
+    def _mark(self, key: Key, version: int | None = None) -> Written | None:
+        """Put a new marker, if the key still has *version*; None: it has not, or none could be."""
+        try:
+            written = self._warm.pool.put_versioned(
+                key, _MARKER, tag=_MARKER_TAG, if_version=version
+            )
+        except FAILURES as error:
+            self._warm.faults.write("storing", error)
+            return None
+        self._warm.faults.writes += version is None and written is None
+        return written
+
+    def _keep(self, key: Key, value: Any, reading: Reading, watch: Written) -> bool:
+        """Return whether there was room."""
+        if not (self._codec.is_faithful(reading.tag) and is_immutable(value)):
+            value = self._codec.decode(reading.payload, reading.tag)
+        index, version, generation = watch
+        self._copies.cache.drop(key)
+        self._copies.keep(
+            key, value, reading._replace(watch=(index, version), generation=generation)
+        )
+        return key in self._copies.entries
+
+    def _reading(
+        self, key: Key, value: Any, ttl_seconds: float | None, envelope: Envelope | None
+    ) -> Reading:
+        """Return *value* as if it had been read, under no version yet."""
+        payload, tag = self._codec.encode(key, value)
+        _envelope, body = self._codec.unwrap(key, payload, tag)
+        watches = self._warm.watch_tags(envelope.tags) if envelope is not None else ()
+        ttl_ms = None if ttl_seconds is None else ttl_seconds * 1000
+        if watches is None:  # a tag was dropped since: the value counts for nothing from the start
+            watches, ttl_ms = (), 0.0
+        return Reading(body, tag, (0, 0), watches, ttl_ms, envelope, 0)
+
+    def _left_seconds(self, entry: HotEntry) -> float | None:
+        return None if entry.deadline is None else entry.deadline - self._clock()

@@ -1,0 +1,325 @@
+"""Placement hot-only: each process has its own values, and a change anywhere outdates them all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import pmemcache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Make = Any
+HOT_ONLY = "hot=1MiB,placement=hot-only"
+
+
+@pytest.fixture
+def cache(make_cache: Make) -> pmemcache.TieredCache:
+    made: pmemcache.TieredCache = make_cache(policy=HOT_ONLY)
+    return made
+
+
+@pytest.fixture
+def other(cache: pmemcache.TieredCache, make_cache: Make) -> pmemcache.TieredCache:
+    """What another process has: its own values, and the same versions."""
+    made: pmemcache.TieredCache = make_cache(cache.pool, policy=HOT_ONLY)
+    return made
+
+
+def together(count: int, call: Callable[[], Any]) -> list[Any]:
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(lambda _number: call(), range(count)))
+
+
+class Slow:
+    """A loader that waits until it is let go; returns what it is told, or raises it."""
+
+    def __init__(self, *values: Any) -> None:
+        self.values = list(values)
+        self.calls = 0
+        self.has_begun = threading.Event()
+        self.may_end = threading.Event()
+
+    def __call__(self, _key: Any) -> Any:
+        value = self.values[min(self.calls, len(self.values) - 1)]
+        self.calls += 1
+        self.has_begun.set()
+        assert self.may_end.wait(10)
+        if isinstance(value, BaseException):
+            raise value
+        return value
+
+
+def waited(cache: pmemcache.TieredCache, count: int) -> None:
+    """Wait until so many calls wait for a load."""
+    stop = time.monotonic() + 10
+    while cache.stats().load_waits < count:
+        assert time.monotonic() < stop
+        time.sleep(0.001)
+
+
+def test_keeps_nothing_in_the_pool(cache: pmemcache.TieredCache, clock: Any) -> None:
+    assert cache.set("key", [1], 10)
+    assert cache.tier_of("key") == "hot"
+    assert cache.get("key") == [1]
+    cache.set("large", b"x" * 10_000)
+    assert cache.pool.stats().payload_bytes < 1000
+    assert cache.delete("large")
+    assert not cache.add("key", 2)
+    assert cache.touch("key", 100)
+    assert not cache.touch("nothing", 100)
+    clock.advance(cache, 50)
+    assert cache.ttl("key") == pytest.approx(50, abs=0.1)
+    assert cache.get_or_load("key", lambda _key: 2) == [1]
+    assert list(cache) == [b"key"]
+    assert cache.delete("key")
+    assert not cache.delete("key")
+    assert cache.get_or_load("key", lambda _key: 2) == 2
+    assert cache.get("key") == 2
+    assert cache.delete_many(["key", "nothing"]) == 1
+    assert len(cache) == 0
+
+
+def test_change_anywhere_outdates_all(
+    cache: pmemcache.TieredCache, other: pmemcache.TieredCache
+) -> None:
+    ways: list[Callable[[], object]] = [
+        lambda: other.set("key", "new"),
+        lambda: other.delete("key"),
+        lambda: other.delete_many(["key"]),
+        other.clear,
+        lambda: other.drop_tag("t"),
+        lambda: other.refresh("key", lambda _key: "new"),
+        lambda: other.incr("key", 1, initial=0),
+    ]
+    for change in ways:
+        cache.set("key", "old", tags=("t",))
+        assert cache.get("key") == "old"
+        change()
+        assert cache.get("key") is None
+        other.delete("key")
+
+
+def test_loading_outdates_nothing(
+    cache: pmemcache.TieredCache, other: pmemcache.TieredCache
+) -> None:
+    for each in (cache, other):
+        assert each.get_or_load("key", lambda _key: "value") == "value"
+    for each in (cache, other):
+        assert each.get("key") == "value"
+
+
+def test_threads_share_one_load(cache: pmemcache.TieredCache) -> None:
+    load = Slow([1])
+    threading.Timer(0.1, load.may_end.set).start()
+    assert together(8, lambda: cache.get_or_load("key", load)) == [[1]] * 8
+    assert load.calls == 1
+    stats = cache.stats()
+    assert (stats.loads, stats.load_waits, stats.misses) == (1, 7, 8)
+
+
+def test_tasks_share_one_load(cache: pmemcache.TieredCache) -> None:
+    calls = []
+
+    async def load(key: str) -> str:
+        calls.append(key)
+        await asyncio.sleep(0.05)
+        return "value"
+
+    async def main() -> list[str]:
+        return await asyncio.gather(*(cache.aget_or_load("key", load) for _task in range(8)))
+
+    assert asyncio.run(main()) == ["value"] * 8
+    assert calls == ["key"]
+
+
+def test_error_reaches_every_waiter(cache: pmemcache.TieredCache) -> None:
+    load = Slow(KeyError("planted"))
+    threading.Timer(0.1, load.may_end.set).start()
+
+    def ask() -> str:
+        with pytest.raises(KeyError, match="planted"):
+            cache.get_or_load("key", load)
+        return "raised"
+
+    assert together(4, ask) == ["raised"] * 4
+    assert load.calls == 1
+
+
+def test_waiter_goes_on_when_the_leader_is_interrupted(cache: pmemcache.TieredCache) -> None:
+    load = Slow(KeyboardInterrupt(), "second")
+
+    def ask() -> Any:
+        try:
+            return cache.get_or_load("key", load)
+        except KeyboardInterrupt:
+            return "interrupted"
+
+    with ThreadPoolExecutor(2) as threads:
+        answers = [threads.submit(ask) for _thread in range(2)]
+        waited(cache, 1)
+        load.may_end.set()
+        assert sorted(answer.result() for answer in answers) == ["interrupted", "second"]
+
+
+@pytest.mark.parametrize("size", [10, 2 << 20])
+def test_waiters_do_not_queue_for_what_is_not_kept(cache: pmemcache.TieredCache, size: int) -> None:
+    """By its plan, or because it is larger than the tier."""
+    load = Slow(b"x" * size)
+    threading.Timer(0.1, load.may_end.set).start()
+    ttl = 0 if size == 10 else None
+    assert together(4, lambda: cache.get_or_load("key", load, ttl)) == [b"x" * size] * 4
+    assert load.calls == 4
+    assert cache.stats().load_takeovers == 0
+
+
+def test_change_during_the_load_is_not_undone(
+    cache: pmemcache.TieredCache, other: pmemcache.TieredCache
+) -> None:
+    for change in (lambda: other.delete("key"), lambda: other.drop_tag("t"), other.clear):
+        load = Slow("old", "new")
+        with ThreadPoolExecutor(2) as threads:
+            first = threads.submit(cache.get_or_load, "key", load, tags=("t",))
+            assert load.has_begun.wait(10)
+            change()
+            later = threads.submit(cache.get_or_load, "key", load, tags=("t",))
+            load.may_end.set()
+            assert first.result() == "old"
+            assert later.result() == "new"  # it asked when the change had been made
+        assert cache.get("key") == "new"
+        cache.delete("key")
+
+
+def test_refresh_undoes_no_change(
+    cache: pmemcache.TieredCache, other: pmemcache.TieredCache
+) -> None:
+    def load(_key: str) -> str:
+        other.delete("key")
+        return "old"
+
+    assert cache.refresh("key", load) == "old"
+    assert cache.get("key") is None
+    cache.set("key", 1)
+    assert cache.refresh("key", lambda _key: 2, unless=lambda value: value == 2) == 2
+    assert cache.get("key") is None
+
+
+def test_child_made_by_fork_waits_for_no_load_of_its_parent(cache: pmemcache.TieredCache) -> None:
+    load = Slow("parent's")
+    thread = threading.Thread(target=cache.get_or_load, args=("key", load))
+    thread.start()
+    assert load.has_begun.wait(10)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)
+        os._exit(cache.get_or_load("key", lambda _key: "child's") != "child's")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    load.may_end.set()
+    thread.join()
+
+
+@pytest.fixture
+def _busy_threads() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_busy_threads")
+def test_add_and_incr_are_atomic_among_threads(cache: pmemcache.TieredCache) -> None:
+    added = []
+
+    def count() -> None:
+        for number in range(200):
+            cache.incr("n", 2, initial=0)
+            added.append(cache.add(number, 1))
+
+    together(4, count)
+    assert cache.get("n") == 1600
+    assert sum(added) == 200
+
+
+def test_incr(cache: pmemcache.TieredCache) -> None:
+    assert cache.incr("missing") is None
+    cache.set("text", "no number")
+    with pytest.raises(pmemcache.NotAnIntegerError):
+        cache.incr("text")
+    cache.set("n", 2**63 - 1, 10, tags=("t",))
+    with pytest.raises(pmemcache.IntegerOverflowError):
+        cache.incr("n")
+    assert cache.decr("n") == 2**63 - 2
+    assert cache.ttl("n") <= 10
+    cache.drop_tag("t")
+    assert cache.get("n") is None
+
+
+def test_values_outlive_changes_of_keys_that_share_their_version(
+    cache: pmemcache.TieredCache, other: pmemcache.TieredCache, clock: Any
+) -> None:
+    for number in range(400):
+        cache.set(number, number, 10, tags=("t",))
+        assert other.get_or_load(number, lambda key: -key) == -number
+    for number in range(20_000, 40_000):
+        cache.pool.put(str(number), b"x")
+    assert cache.get_many(range(400)) == {number: number for number in range(400)}
+    assert not any(cache.add(number, 0) for number in range(400))
+    assert cache.tier_of(7) == "hot"
+    assert other.get_many(range(400)) == {number: -number for number in range(400)}
+    cache.pool.put("more", b"x")
+    clock.advance(cache, 11)  # the marker has no end; the value has
+    assert cache.get_many(range(400)) == {}
+    assert other.get(7) == -7
+    cache.set(7, 7)
+    assert other.get(7) is None
+
+
+def test_what_marks_a_value_is_a_miss_for_others(
+    cache: pmemcache.TieredCache, make_cache: Make
+) -> None:
+    usual = make_cache(cache.pool)
+    cache.set("key", "mine")
+    assert usual.get("key") is None
+    assert usual.tier_of("key") is None
+    assert not usual.delete("key")
+    assert cache.get("key") is None
+    cache.set("key", "mine")
+    assert usual.get_or_load("key", lambda _key: "theirs", grace_seconds=100) == "theirs"
+    assert usual.get("key") == "theirs"
+
+
+def test_values_come_back_as_their_serializer_has_them(make_cache: Make) -> None:
+    cache = make_cache(policy=HOT_ONLY, serializer="json")
+    cache.set("key", (1, 2))
+    assert cache.get("key") == [1, 2]
+    shared = make_cache(policy=HOT_ONLY, share=True)
+    value = [1]
+    shared.set("key", value)
+    value.append(2)
+    assert shared.get("key") == [1]
+
+
+def test_set_that_cannot_outdate_the_others_is_dropped(
+    cache: pmemcache.TieredCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: Any, **_options: Any) -> bool:
+        raise pmemcache.LockTimeoutError
+
+    cache.set("key", "old")
+    for name in ("put_versioned", "delete"):
+        monkeypatch.setattr(cache.pool, name, fail)
+    assert not cache.set("key", "new")
+    assert cache.get("key") is None
+    assert cache.stats().dropped_writes == 2
+    with pytest.raises(pmemcache.LockTimeoutError):
+        cache.delete("key")
