@@ -95,10 +95,11 @@ class Copies:
         entry = self.entries.get(key)
         if entry is None or self.is_good(entry):
             return entry
+        begun = self._clock()
         payload, _tag, _index, version, ttl_ms, generation = self._warm.look(key, entry.generation)
         if payload is not None or not generation:
             return None
-        return entry if self.revalidate(entry, generation, version, ttl_ms) else None
+        return entry if self.revalidate(entry, generation, version, ttl_ms, begun) else None
 
     def is_good(self, entry: HotEntry) -> bool:
         """Whether nothing happened to *entry* since it was copied."""
@@ -133,20 +134,20 @@ class Copies:
             self._warm.faults.read("bumping", error)
 
     def revalidate(
-        self, entry: HotEntry, generation: int, version: int, ttl_ms: float | None
+        self, entry: HotEntry, generation: int, version: int, ttl_ms: float | None, begun: float
     ) -> bool:
         """Whether *entry*, whose value or marker the pool still has, is good under *version*.
 
         Args:
             generation: Of the value, as the pool has it now.
-            ttl_ms: How long the pool keeps it.
+            ttl_ms: How long the pool keeps it, from a moment that is not before *begun*.
         """
         dependencies: tuple[Watch, ...] | None = ()
         if entry.envelope is not None:
             dependencies = self._warm.watch_tags(entry.envelope.tags)
             if ttl_ms is not None:
                 ttl_ms -= entry.envelope.grace_ms
-        deadline = None if ttl_ms is None else self._deadline(ttl_ms)
+        deadline = _deadline(ttl_ms, begun)
         is_over = ttl_ms is not None and ttl_ms <= 0
         if self._is_alone:  # a marker has no time to live
             deadline = entry.deadline
@@ -186,20 +187,21 @@ class Copies:
             -1 if is_shared else reading.tag,
             _size_of(value, reading.payload) if is_shared else len(reading.payload),
             (*reading.watch, reading.generation),
-            reading.fresh_ms,
+            _deadline(reading.fresh_ms, reading.begun),
             reading.dependencies,
             reading.envelope,
         )
 
-    def keep_written(
+    def keep_written(  # noqa: PLR0913, PLR0917 - what a copy is made of
         self,
         key: Key,
         value: Any,
         stored: Stored | None,
         ttl_seconds: float | None,
-        envelope: Envelope | None = None,
+        envelope: Envelope | None,
+        begun: float,
     ) -> None:
-        """Make a copy of *value*, which was stored now; None: it was not.
+        """Make a copy of *value*, which was stored since *begun*; None: it was not.
 
         Of what nobody has asked for there is none, and the one of before goes.
         """
@@ -223,7 +225,7 @@ class Copies:
             -1 if is_shared else tag,
             _size_of(value, payload) if is_shared else len(payload),
             written,
-            None if ttl_seconds is None else ttl_seconds * 1000,
+            _deadline(None if ttl_seconds is None else ttl_seconds * 1000, begun),
             dependencies,
             envelope,
         )
@@ -240,14 +242,13 @@ class Copies:
         tag: int,
         kept_bytes: int,
         written: Written,
-        fresh_ms: float | None,
+        deadline: float | None,
         dependencies: tuple[Watch, ...],
         envelope: Envelope | None,
     ) -> None:
         """Put a copy in its place: the value itself, or with a *tag* its payload."""
         size = kept_bytes + sys.getsizeof(key) + ENTRY_OVERHEAD_BYTES
         index, version, generation = written
-        deadline = None if fresh_ms is None else self._deadline(fresh_ms)
         old = self.entries.get(key)
         if (
             old is not None
@@ -271,11 +272,13 @@ class Copies:
         )
         self.made += self.cache.admit(entry)
 
-    def _deadline(self, fresh_ms: float) -> float:
-        return self._clock() + fresh_ms / 1000 - _CLOCK_GRAIN_SECONDS
-
     def _evicted(self, _entry: HotEntry) -> None:
         self.evictions += 1
+
+
+def _deadline(fresh_ms: float | None, begun: float) -> float | None:
+    """Return when a copy ends that was fresh for so long at *begun* or later."""
+    return None if fresh_ms is None else begun + fresh_ms / 1000 - _CLOCK_GRAIN_SECONDS
 
 
 def _is_odd(watches: tuple[Watch, ...]) -> bool:

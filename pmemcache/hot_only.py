@@ -221,13 +221,14 @@ class HotOnly:
         self, key: Key, value: Any, ttl_seconds: float | None, envelope: Envelope | None
     ) -> Reading:
         """Return *value* as if it had been read, under no version yet."""
+        begun = self._clock()
         payload, tag = self._codec.encode(key, value)
         _envelope, body = self._codec.unwrap(key, payload, tag)
         watches = self._warm.watch_tags(envelope.tags) if envelope is not None else ()
         ttl_ms = None if ttl_seconds is None else ttl_seconds * 1000
         if watches is None:  # a tag was dropped since: the value counts for nothing from the start
             watches, ttl_ms = (), 0.0
-        return Reading(body, tag, (0, 0), watches, ttl_ms, envelope, 0)
+        return Reading(body, tag, (0, 0), watches, ttl_ms, envelope, 0, begun)
 
     def _left_seconds(self, entry: HotEntry) -> float | None:
         return None if entry.deadline is None else entry.deadline - self._clock()

@@ -205,7 +205,7 @@ class Loading:
         warm: Where leases are and values go.
         look: Returns what the cache has of a key, fresh or stale.
         keep_copy: Called with each key and value that was loaded and what of it was stored, its
-            time to live and its envelope: it may keep a copy.
+            time to live, its envelope and a moment before: it may keep a copy.
         here: Where values stay in this process, in place of the pool.
         clock: Counts seconds.
         chance: Draws from 0.0 to 1.0, for jitter and early recompute.
@@ -215,7 +215,9 @@ class Loading:
         self,
         warm: WarmTier,
         look: _Look,
-        keep_copy: Callable[[Key, Any, Stored | None, float | None, Envelope | None], object],
+        keep_copy: Callable[
+            [Key, Any, Stored | None, float | None, Envelope | None, float], object
+        ],
         *,
         here: HotOnly | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -552,6 +554,7 @@ class Loading:
         if ready.tags or plan.grace_seconds or plan.policy.early_beta:
             grace_ms = round(plan.grace_seconds * 1000)
             envelope = Envelope(ready.tags, grace_ms, outcome.seconds * 1000)
+        begun = self._clock()
         stored = self._warm.store(
             key,
             outcome.value,
@@ -560,7 +563,7 @@ class Loading:
             version=ready.version,
             lease=ready.token,
         )
-        self._keep_copy(key, outcome.value, stored, ttl, envelope)
+        self._keep_copy(key, outcome.value, stored, ttl, envelope, begun)
         return stored is not None
 
     def _remember_error(self, key: Key, plan: LoadPlan, error: Exception, ready: _Ready) -> None:

@@ -189,6 +189,8 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         entry = self._hot_entries.get(key)
         if entry is not None and self._copies.is_good(entry):
             return self._used(entry)
+        # Before the read: were this thread held up after it, the deadline of a copy would be late.
+        begun = self._clock()
         try:
             found = self._get_versioned(key, 0 if entry is None else entry.generation)
         except FAILURES as error:
@@ -196,9 +198,9 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
             return _MISSING
         payload, tag, index, version, ttl_ms, generation = found
         if payload is None:
-            return self._find_unread(key, entry, found)
+            return self._find_unread(key, entry, found, begun)
         if tag >= PLAIN_TAGS or not self._is_plain:
-            return self._find_wrapped(key, found)
+            return self._find_wrapped(key, found, begun)
         try:
             value = payload if tag == TAG_BYTES else self._codec.decode(payload, tag)
         except DecodeError as error:
@@ -206,21 +208,21 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
             return _MISSING
         self._warm_hits += 1
         if self._copies.wants(key, len(payload)):
-            reading = Reading(payload, tag, (index, version), (), ttl_ms, None, generation)
+            reading = Reading(payload, tag, (index, version), (), ttl_ms, None, generation, begun)
             self._copies.keep(key, value, reading)
         return value
 
-    def _find_unread(self, key: Key, entry: HotEntry | None, found: Versioned) -> Any:
+    def _find_unread(self, key: Key, entry: HotEntry | None, found: Versioned, begun: float) -> Any:
         """Return the value of *entry*, which the pool has too, or `_MISSING` on a miss."""
         _payload, _tag, _index, version, ttl_ms, generation = found
         if entry is None or not generation:
             self._copies.asked(key)
             return _MISSING
-        is_good = self._copies.revalidate(entry, generation, version, ttl_ms)
+        is_good = self._copies.revalidate(entry, generation, version, ttl_ms, begun)
         return self._used(entry) if is_good else _MISSING
 
-    def _find_wrapped(self, key: Key, found: Versioned) -> Any:
-        shelved = self._shelve(key, self._warm.read(key, found))
+    def _find_wrapped(self, key: Key, found: Versioned, begun: float) -> Any:
+        shelved = self._shelve(key, self._warm.read(key, found, begun))
         if shelved is None or not shelved.is_fresh or shelved.is_error:
             return _MISSING
         self._warm_hits += 1
@@ -237,9 +239,9 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
     def _shelved(self, key: Key) -> Shelved | None:
         """Return what there is of *key*, fresh or stale, for a load whose caller has missed it."""
         entry = self._copy_of(key)
-        return (
-            self._shelve(key, self._warm.read(key)) if entry is None else self._shelved_hot(entry)
-        )
+        if entry is not None:
+            return self._shelved_hot(entry)
+        return self._shelve(key, self._warm.read(key, begun=self._clock()))
 
     def _looked_up(self, key: Key) -> Shelved | None:
         """As `_shelved`, for a load that its caller begins with: this is the one look-up of it."""
@@ -247,7 +249,9 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         if entry is not None:
             self._copies.use(entry)
             return self._shelved_hot(entry)
-        shelved = self._shelve(key, self._warm.read(key, self._warm.look(key, is_own=False)))
+        begun = self._clock()
+        found = self._warm.look(key, is_own=False)
+        shelved = self._shelve(key, self._warm.read(key, found, begun))
         if shelved is None or not shelved.is_fresh or shelved.is_error:
             self._misses += 1
         else:
@@ -330,12 +334,13 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         envelope = self._envelope(tags, namespace, grace_seconds)
         if self._here is not None:
             return self._here.set(name, value, ttl_seconds, envelope)
+        begun = self._clock()
         try:
             stored = self._warm.store(name, value, ttl_seconds, envelope=envelope)
         except BaseException:
             self._copies.forget(name)
             raise
-        self._copies.keep_written(name, value, stored, ttl_seconds, envelope)
+        self._copies.keep_written(name, value, stored, ttl_seconds, envelope, begun)
         return stored is not None
 
     def add(  # noqa: PLR0913 - as set

@@ -74,6 +74,8 @@ class Reading(NamedTuple):
     envelope: Envelope | None
     generation: int
     """Names what was written: the same generation is the same value."""
+    begun: float = 0.0
+    """A moment before it was read, by the clock of the reader: `fresh_ms` counts from no later."""
 
 
 class WarmTier:
@@ -116,11 +118,12 @@ class WarmTier:
         self.own_gets += 1
         self.own_hits += is_hit
 
-    def read(self, key: Key, found: Versioned | None = None) -> Reading | None:
+    def read(self, key: Key, found: Versioned | None = None, begun: float = 0.0) -> Reading | None:
         """Return the entry of *key*, fresh or stale, or None when there is none that counts.
 
         Args:
             found: What `look` gave for it just now.
+            begun: A moment before that, for whoever wants to make a copy.
         """
         payload, tag, index, version, ttl_ms, generation = found or self.look(key)
         if payload is None:
@@ -131,12 +134,13 @@ class WarmTier:
             self.undecodable(key, version, error)
             return None
         if envelope is None:
-            return Reading(body, tag, (index, version), (), ttl_ms, None, generation)
+            return Reading(body, tag, (index, version), (), ttl_ms, None, generation, begun)
         dependencies = self.watch_tags(envelope.tags)
         if dependencies is None:
             return None
         fresh_ms = None if ttl_ms is None else ttl_ms - envelope.grace_ms
-        return Reading(body, tag, (index, version), dependencies, fresh_ms, envelope, generation)
+        watch = index, version
+        return Reading(body, tag, watch, dependencies, fresh_ms, envelope, generation, begun)
 
     def version_to_load(self, key: Key) -> int:
         """Return the version under which what is loaded from now on may be stored.

@@ -1,10 +1,13 @@
 """Record what processes with hot tiers do to one pool, and check it for linearizability.
 
-    python history.py FOLDER [--seconds 1.5] [--kill] [--plant NAME]
+    python history.py FOLDER [--seconds 1.5] [--kill | --expire | --recreate] [--plant NAME]
 
-Some processes of two threads each set, delete, drop a tag, clear, evict and mostly read a few keys.
-One more thread of each reads from the pool alone, so that what is there is seen at once. With
---kill other processes write until they are killed, again and again. Prints one line of JSON.
+Some processes of two threads each set, also for a short time to live, delete, drop a tag, clear,
+evict and mostly read a few keys. One more thread of each reads from the pool alone, so that what is
+there is seen at once. With --kill other processes write until they are killed, again and again.
+With --expire there are so few writes that most values end with their time to live.
+With --recreate all threads let go of the pool and open it again, on and on; every other time they
+do so together, so that the pool goes and another one takes its place. Prints one line of JSON.
 --plant makes a bug of the hot tier live, by its name below; bugs of the engine are planted by
 `PMC_FAULT_MUTANT` where pmemcache was built with faults.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import os
 import random
 import signal
@@ -21,6 +25,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,15 +33,31 @@ from linearizability import MISSING, Call, violations
 
 import pmemcache
 from pmemcache import copies
+from pmemcache.hot import HotEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from multiprocessing.synchronize import Barrier
 
 PROCESSES, THREADS = 4, 2
 KEYS = ["a", "b", "c"]
-KINDS = {"get": 88, "set": 6, "set tagged": 2, "delete": 2, "drop": 0.7, "clear": 0.3, "evict": 1}
+KINDS = {
+    "get": 86,
+    "set": 6,
+    "set short": 2,
+    "set tagged": 2,
+    "delete": 2,
+    "drop": 0.7,
+    "clear": 0.3,
+    "evict": 1,
+}
+SHORT_SECONDS = 0.06
+LIFE_SECONDS = 0.01
+LIVES_TOGETHER = 2
+"""Threads meet after so many lives, with nobody attached to the pool."""
 POLICY = {"hot": "1MiB", "warm": "8MiB", "promotion": 1}
 MOSTLY_READING = {kind: weight * (20 if kind == "get" else 1) for kind, weight in KINDS.items()}
+EXPIRING = {"get": 3000, "set short": 1, "delete": 0.1}
 READING = {"get": 1}
 WRITING = {kind: weight for kind, weight in KINDS.items() if kind != "get"}
 
@@ -88,12 +109,51 @@ def _version_after_value(cache: pmemcache.TieredCache) -> None:
     cache._get_versioned = get_versioned  # type: ignore[method-assign]
 
 
+def _forget_deadlines(_cache: pmemcache.TieredCache) -> None:
+    """Copies have no end of their own."""
+    copies._deadline = lambda _ms, _begun: None
+
+
+_kept: dict[int, list[Any]] = {}
+
+
+def _keep_copies(cache: pmemcache.TieredCache) -> None:
+    """Copies outlive the pool that they are of: the next cache of the thread begins with them."""
+    thread, close = threading.get_ident(), cache.close
+    for entry in _kept.get(thread, ()):
+        cache._copies.cache.admit(entry)
+
+    def keep_and_close() -> None:
+        _kept[thread] = [
+            HotEntry(*(getattr(entry, name) for name in COPIED))
+            for entry in cache.hot_entries.values()
+        ]
+        close()
+
+    cache.close = keep_and_close  # type: ignore[method-assign]
+
+
+COPIED = (
+    "key",
+    "value",
+    "size_bytes",
+    "tag",
+    "version_index",
+    "version",
+    "generation",
+    "dependencies",
+    "deadline",
+    "envelope",
+)
+
 PLANTS: dict[str, Callable[[pmemcache.TieredCache], None]] = {
     "forget-versions": _forget_versions,
     "store-under-odd": _store_under_odd,
     "trust-generation": _trust_generation,
     "forget-tags": _forget_tags,
     "version-after-value": _version_after_value,
+    "forget-deadlines": _forget_deadlines,
+    "keep-copies": _keep_copies,
 }
 
 
@@ -102,12 +162,12 @@ class Worker:
 
     def __init__(
         self,
-        cache: pmemcache.TieredCache,
+        cache: pmemcache.TieredCache | None,
         name: str,
         log: int,
         kinds: dict[str, float] = KINDS,
     ) -> None:
-        self._cache = cache
+        self.cache = cache
         self._kinds = list(kinds)
         self._weights = list(kinds.values())
         self._name = name
@@ -146,11 +206,13 @@ class Worker:
             lines.append(line)
 
     def _do(self, kind: str, key: str, value: str) -> tuple[str, bool]:
-        cache = self._cache
+        cache = self.cache
         if kind == "get":
             return cache.get(key, MISSING), True
         if kind == "set":
             return value, cache.set(key, value)
+        if kind == "set short":
+            return value, cache.set(key, value, SHORT_SECONDS)
         if kind == "set tagged":
             return value, cache.set(key, value, tags=("t",))
         try:
@@ -179,6 +241,13 @@ def open_cache(folder: Path, plant: str | None) -> pmemcache.TieredCache:
     return cache
 
 
+def open_plain(folder: Path) -> pmemcache.TieredCache:
+    """Attach to the same pool, without a hot tier."""
+    policy = POLICY | {"placement": "warm-only"}
+    policy.pop("hot")
+    return pmemcache.TieredCache(folder / "site.pool", policy=policy)
+
+
 def fork(function: Callable[..., None], *arguments: Any) -> int:
     """Run *function* in a child, which then exits."""
     child = os.fork()
@@ -203,16 +272,37 @@ def work(  # noqa: PLR0913, PLR0917 - a process
 ) -> None:
     """Be one process that lives to the end."""
     cache = open_cache(folder, plant)
-    plain = pmemcache.TieredCache(cache.pool, policy="placement=warm-only")
     workers = [Worker(cache, f"{name}.{thread}", log, kinds) for thread in range(THREADS)]
-    workers.append(Worker(plain, f"{name}.plain", log, READING))
-    threads = [threading.Thread(target=worker.run, args=(seconds,)) for worker in workers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    workers.append(Worker(open_plain(folder), f"{name}.plain", log, READING))
+    with ThreadPoolExecutor(len(workers)) as threads:
+        list(threads.map(lambda worker: worker.run(seconds), workers))
     (folder / f"hot.{name}").write_text(str(cache.stats().hot_hits), encoding="utf-8")
     cache.close()
+
+
+def work_in_lives(  # noqa: PLR0913, PLR0917 - a process
+    folder: Path, plant: str | None, name: str, log: int, seconds: float, meeting: Barrier
+) -> None:
+    """Be one process whose threads let go of the pool and open it again."""
+
+    def live(number: int) -> int:
+        is_plain = number == THREADS
+        worker = Worker(None, f"{name}.{number}", log, READING if is_plain else MOSTLY_READING)
+        hits = 0
+        for life in range(1, round(seconds / LIFE_SECONDS) + 1):
+            cache = open_plain(folder) if is_plain else open_cache(folder, plant)
+            (folder / f"pool.{cache.pool.geometry().pool_id}").touch()
+            worker.cache = cache
+            worker.run(LIFE_SECONDS)
+            hits += cache.stats().hot_hits
+            cache.close()
+            if life % LIVES_TOGETHER == 0:
+                meeting.wait(60)
+        return hits
+
+    with ThreadPoolExecutor(THREADS + 1) as threads:
+        hits = sum(threads.map(live, range(THREADS + 1)))
+    (folder / f"hot.{name}").write_text(str(hits), encoding="utf-8")
 
 
 def work_until_killed(folder: Path, plant: str | None, name: str, log: int) -> None:
@@ -230,6 +320,11 @@ def kill_workers(folder: Path, plant: str | None, log: int, seconds: float) -> i
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     return kills
+
+
+def wait_for(children: Iterable[int]) -> list[int]:
+    """Return the exit codes of all, which have begun before the first is waited for."""
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in list(children)]
 
 
 def read_history(path: Path) -> list[Call]:
@@ -256,8 +351,9 @@ def read_history(path: Path) -> list[Call]:
 def _calls_of(kind: str, key: str, value: str, begin: float, end: float) -> list[Call]:
     if kind == "get":
         return [Call("get", key, value, begin, end)]
-    if kind in {"set", "set tagged"}:
-        return [Call("set", key, value, begin, end, kind == "set tagged")]
+    if kind.startswith("set"):
+        ttl_seconds = SHORT_SECONDS if kind == "set short" else math.inf
+        return [Call("set", key, value, begin, end, kind == "set tagged", ttl_seconds)]
     keys = [key] if kind in {"delete", "evict"} else KEYS
     return [Call("drop" if kind == "drop" else "delete", each, "", begin, end) for each in keys]
 
@@ -267,29 +363,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seconds", type=float, default=1.5)
-    parser.add_argument("--kill", action="store_true")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--kill", action="store_true")
+    how.add_argument("--expire", action="store_true")
+    how.add_argument("--recreate", action="store_true")
     parser.add_argument("--plant", choices=PLANTS)
     options = parser.parse_args()
     path = options.folder / "history"
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    kinds = MOSTLY_READING if options.kill else KINDS
-    with open_cache(options.folder, None) as cache:
-        children = [
-            fork(work, options.folder, options.plant, str(number), log, options.seconds, kinds)
-            for number in range(PROCESSES)
-        ]
-        kills = 0
-        if options.kill:
-            kills = kill_workers(options.folder, options.plant, log, options.seconds)
-        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-        broken = cache.pool.check()
-        recoveries = cache.pool.stats().recoveries
+    arguments = options.folder, options.plant
+    numbers = map(str, range(PROCESSES))
+    kills = recoveries = 0
+    broken: list[str] = []
+    if options.recreate:
+        meeting = multiprocessing.get_context("fork").Barrier(PROCESSES * (THREADS + 1))
+        codes = wait_for(
+            fork(work_in_lives, *arguments, number, log, options.seconds, meeting)
+            for number in numbers
+        )
+    else:
+        kinds = EXPIRING if options.expire else MOSTLY_READING if options.kill else KINDS
+        with open_cache(options.folder, None) as cache:
+            children = [
+                fork(work, *arguments, number, log, options.seconds, kinds) for number in numbers
+            ]
+            if options.kill:
+                kills = kill_workers(*arguments, log, options.seconds)
+            codes = wait_for(children)
+            broken = cache.pool.check()
+            recoveries = cache.pool.stats().recoveries
     history = read_history(path)
     hot = sum(int(each.read_text("utf-8")) for each in options.folder.glob("hot.*"))
-    found = violations(history, may_lose=options.kill)
+    found = violations(history, may_lose=options.kill or options.recreate)
     report = {
         "calls": len(history),
         "hot_hits": hot,
+        "pools": len(list(options.folder.glob("pool.*"))),
         "kills": kills,
         "recoveries": recoveries,
         "broken": broken,

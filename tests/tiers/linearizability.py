@@ -6,7 +6,7 @@ read it until the last beginning of one; so a history is wrong when
 *   a read returns what was never written, or not yet;
 *   two values were certainly held at once, or one was written wholly within the time that another
     was held (Gibbons and Korach, "Testing shared memories", SIAM J. Comput. 1997);
-*   a value is read after a delete that began after its write had ended;
+*   a value is read after a delete that began after its write had ended, or after its time to live;
 *   a read finds nothing while a value was held, or, where nothing may be lost, although nothing
     was deleted.
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 MISSING = "missing"
+CLOCK_GRAIN_SECONDS = 0.05
+"""How much too late, or early, a value may expire: the engine's clock ticks coarsely, and late
+on a busy virtual machine."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,13 @@ class Call:
     begin: float
     end: float
     is_tagged: bool = False
+    ttl_seconds: float = math.inf
+
+    @property
+    def expiry(self) -> Call:
+        """When the value of a `set` goes by itself."""
+        earliest = self.begin + self.ttl_seconds - CLOCK_GRAIN_SECONDS
+        return Call("delete", self.key, "", earliest, self.end + self.ttl_seconds)
 
 
 def violations(history: Iterable[Call], *, may_lose: bool) -> list[str]:
@@ -77,7 +87,8 @@ def _violations_of_key(calls: list[Call], *, may_lose: bool) -> list[str]:
     found += _held_at_once(clusters, missing)
     if not may_lose:
         writes = [write for write, *_reads in clusters.values()]
-        gone = [*deletes, *drops]
+        expiries = [write.expiry for write in writes if write.ttl_seconds < math.inf]
+        gone = [*deletes, *drops, *expiries]
         found += _lost(writes, [*gone, *_dead_on_arrival(writes, gone)], missing)
     return found
 
@@ -95,6 +106,8 @@ def _read_too_early_or_late(
             found.append(f"{value} was read before it was written")
         if gone_after(write.end) < last:
             found.append(f"{value} was read after it was deleted")
+        if write.expiry.end + CLOCK_GRAIN_SECONDS < last:
+            found.append(f"{value} was read after it had expired")
     return found
 
 

@@ -61,11 +61,35 @@ def test_killed_processes_leave_a_linearizable_history(tmp_path: Path) -> None:
     assert report["broken"] == []
 
 
+def test_values_that_expire_leave_a_linearizable_history(tmp_path: Path) -> None:
+    """An expired value is gone for all at once, hot copies and all."""
+    report = run_history(tmp_path / "history", "--expire", "--seconds", "0.7")
+    assert report["hot_hits"] > 200
+    assert report["first"] == []
+    assert report["broken"] == []
+
+
+def test_pools_that_are_made_anew_leave_a_linearizable_history(tmp_path: Path) -> None:
+    """Nothing of a pool that is gone comes back, though the next one has its name and versions."""
+    report = run_history(tmp_path / "history", "--recreate", "--seconds", "0.2")
+    assert report["hot_hits"] > 200
+    assert report["pools"] > 2
+    assert report["first"] == []
+
+
 @pytest.mark.parametrize(
-    "plant", ["forget-versions", "trust-generation", "forget-tags", "version-after-value"]
+    ("plant", "how"),
+    [
+        ("forget-versions", ["--seconds", "0.5"]),
+        ("trust-generation", ["--seconds", "0.5"]),
+        ("forget-tags", ["--seconds", "0.5"]),
+        ("version-after-value", ["--seconds", "0.5"]),
+        ("forget-deadlines", ["--expire", "--seconds", "0.5"]),
+        ("keep-copies", ["--recreate", "--seconds", "0.2"]),
+    ],
 )
-def test_bug_planted_in_the_hot_tier_is_found(tmp_path: Path, plant: str) -> None:
-    assert is_found(tmp_path, "--plant", plant, "--seconds", "0.7")
+def test_bug_planted_in_the_hot_tier_is_found(tmp_path: Path, plant: str, how: list[str]) -> None:
+    assert is_found(tmp_path, *how, "--plant", plant)
 
 
 @pytest.fixture
@@ -91,11 +115,11 @@ def test_slow_writers_that_are_killed_leave_a_linearizable_history(
 @pytest.mark.parametrize(
     ("mutant", "delay_us", "options"),
     [
-        ("same-version", 0, []),
+        ("same-version", 0, ["--seconds", "0.7"]),
         ("skip-first-bump", 1000, []),
-        ("skip-second-bump", 0, []),
+        ("skip-second-bump", 0, ["--seconds", "0.7"]),
         ("recovery-keeps-version", 3000, ["--kill", "--seconds", "4"]),
-        ("none", 1000, ["--plant", "store-under-odd"]),
+        ("none", 1000, ["--plant", "store-under-odd", "--seconds", "0.7"]),
     ],
 )
 def test_bug_planted_in_the_engine_is_found(

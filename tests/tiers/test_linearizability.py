@@ -119,3 +119,13 @@ def test_call_that_never_returned_may_have_happened_or_not() -> None:
     reads = [call("get", MISSING, 1, 2), call("get", "v", 4, 5), call("get", MISSING, 6, 7)]
     for some in itertools.chain([[]], itertools.combinations(reads, 1), [reads]):
         assert violations([write, delete, *some], may_lose=False) == []
+
+
+def test_value_is_held_no_longer_than_its_time_to_live() -> None:
+    write = call("set", "a", 0.0, 0.1, ttl_seconds=1.0)
+    in_time, late = call("get", "a", 1.05, 1.2), call("get", "a", 1.2, 1.3)
+    assert violations([write, in_time], may_lose=False) == []
+    assert violations([write, late], may_lose=True) == ["a was read after it had expired"]
+    gone, early = call("get", MISSING, 1.0, 1.1), call("get", MISSING, 0.2, 0.5)
+    assert violations([write, gone], may_lose=False) == []
+    assert violations([write, early], may_lose=False) == ["k: a value was lost"]

@@ -93,11 +93,49 @@ def test_hot_copy_expires_with_its_entry(
     assert cache.get("key") is None
 
 
+@pytest.mark.parametrize("way", ["read", "set", "load", "revalidated"])
+def test_copy_expires_in_time_though_its_maker_was_held_up(
+    cache: pmemcache.TieredCache, clock: Any, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Another process had the processor, after the pool was read or written."""
+
+    def hold_up(owner: Any, name: str) -> None:
+        plain = getattr(owner, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            result = plain(*arguments, **options)
+            clock.advance(cache, 8)
+            return result
+
+        monkeypatch.setattr(owner, name, call)
+
+    cache.get("key")  # wanted before, so that a copy is made at once
+    if way in {"read", "revalidated"}:
+        cache.set("key", "value", 10)
+        if way == "read":
+            cache._copies.cache.drop("key")
+            cache.get("key")
+        else:
+            cache._copies.entries["key"].version += 2
+        hold_up(cache, "_get_versioned")
+        assert cache.get("key") == "value"
+    else:
+        hold_up(cache._warm, "store")
+        if way == "set":
+            cache.set("key", "value", 10)
+        else:
+            cache.get_or_load("key", lambda _key: "value", 10)
+    monkeypatch.undo()
+    assert cache.tier_of("key") == "hot"
+    clock.advance(cache, 3)
+    assert cache.get("key") is None
+
+
 def test_copy_is_not_made_while_a_writer_is_at_work(cache: pmemcache.TieredCache) -> None:
     reading = pmemcache.tiered.Reading(b"old", 1, (0, 7), (), None, None, 1)
     cache._copies.keep("key", "old", reading)
     cache._copies.asked("key")
-    cache._copies.keep_written("key", "old", (b"old", 1, (0, 7, 1)), None)
+    cache._copies.keep_written("key", "old", (b"old", 1, (0, 7, 1)), None, None, 0.0)
     assert cache.stats().hot_entries == 0
 
 
