@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pmemcache.keys import pool_key
-from pmemcache.loaders import without_blocking
+from pmemcache.loaders import bound, without_blocking
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -185,7 +185,7 @@ class AwaitedCache:
         plan: LoadPlan,
         look: Callable[[Key], Shelved | None] | None = None,
     ) -> Any:
-        loads = functools.partial(loader, key)
+        loads = bound(loader, key, is_awaited=True)
         return await self._loading.aget(pool_key(key), loads, plan, look)
 
     async def arefresh(
@@ -198,7 +198,8 @@ class AwaitedCache:
     ) -> Any:
         """As `refresh`; a coroutine function is awaited, a plain *loader* runs in a thread."""
         plan = self._plan(ttl_seconds, grace_seconds, **options)
-        return await self._loading.arefresh(pool_key(key), functools.partial(loader, key), plan)
+        loads = bound(loader, key, is_awaited=True)
+        return await self._loading.arefresh(pool_key(key), loads, plan)
 
     async def _short(self, call: Callable[..., T], *args: Any, **options: Any) -> T:
         return await without_blocking(self.pool, functools.partial(call, *args, **options))

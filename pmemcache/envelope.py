@@ -17,11 +17,12 @@ eight random bytes, so one that was lost and made anew never brings an old entry
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["GENERATION_BYTES", "Envelope", "Generations", "TagPair"]
+__all__ = ["GENERATION_BYTES", "Envelope", "Generations", "TagPair", "grace_ms_of"]
 
 TagPair = tuple[bytes, bytes]
 """The digest of a tag, and its generation."""
@@ -40,6 +41,22 @@ _FLAG_ERROR: Final = 1
 _GRACE_MAX_MS: Final = 2**32 - 1
 
 
+def grace_ms_of(grace_seconds: float) -> int:
+    """Return *grace_seconds* as an envelope says it.
+
+    Raises:
+        TypeError, ValueError: It is no number of seconds, or less than 0.
+    """
+    try:
+        if 0 <= grace_seconds < math.inf:
+            return min(round(grace_seconds * 1000), _GRACE_MAX_MS)
+    except TypeError:
+        message = f"grace_seconds must be a number of seconds, not {type(grace_seconds).__name__}"
+        raise TypeError(message) from None
+    message = f"grace_seconds must be 0 or more seconds, not {grace_seconds}"
+    raise ValueError(message)
+
+
 @dataclass(frozen=True)
 class Envelope:
     """What stands in front of a payload."""
@@ -54,7 +71,7 @@ class Envelope:
         header = _HEADER.pack(
             _FLAG_ERROR if self.is_error else 0,
             len(self.tags),
-            min(self.grace_ms, _GRACE_MAX_MS),
+            self.grace_ms,
             self.load_ms,
         )
         return b"".join((header, *(_PAIR.pack(*pair) for pair in self.tags), payload))

@@ -50,6 +50,7 @@ __all__ = [
     "Loading",
     "Shelved",
     "TimeToLive",
+    "bound",
     "without_blocking",
 ]
 
@@ -91,7 +92,7 @@ class LoadPlan:
 
     ttl_seconds: TimeToLive = None
     """Time to live, or a function of the value that says it."""
-    grace_seconds: float = 0.0
+    grace_ms: int = 0
     """How long it may be served stale after that."""
     tags: tuple[bytes, ...] = ()
     """Digests of its tags and namespace."""
@@ -540,8 +541,10 @@ class Loading:
     @staticmethod
     def _is_kept(plan: LoadPlan, outcome: _Outcome) -> bool:
         """Whether the plan of a loaded value is to keep it."""
+        if not plan.keeps(outcome.value):  # asked first: what it excludes may have no time to live
+            return False
         ttl = plan.ttl_of(outcome.value, 0.0)
-        return plan.keeps(outcome.value) and (ttl is None or ttl > 0)
+        return ttl is None or ttl > 0
 
     def _replace(self, key: Key, plan: LoadPlan, outcome: _Outcome, ready: _Ready) -> None:
         if not plan.keeps(outcome.value) or not self._store(key, plan, outcome, ready):
@@ -551,9 +554,8 @@ class Loading:
     def _store(self, key: Key, plan: LoadPlan, outcome: _Outcome, ready: _Ready) -> bool:
         ttl = plan.ttl_of(outcome.value, self._chance())
         envelope = None
-        if ready.tags or plan.grace_seconds or plan.policy.early_beta:
-            grace_ms = round(plan.grace_seconds * 1000)
-            envelope = Envelope(ready.tags, grace_ms, outcome.seconds * 1000)
+        if ready.tags or plan.grace_ms or plan.policy.early_beta:
+            envelope = Envelope(ready.tags, plan.grace_ms, outcome.seconds * 1000)
         begun = self._clock()
         stored = self._warm.store(
             key,
@@ -685,6 +687,21 @@ async def without_blocking(pool: Pool, call: Callable[[], T]) -> T:
             return call()
     except WouldWaitError:
         return await asyncio.to_thread(call)
+
+
+def bound(loader: Any, key: Any, *, is_awaited: bool = False) -> Callable[[], Any]:
+    """Return a call of *loader* for *key*.
+
+    Raises:
+        TypeError: It cannot be called, or is a coroutine function that nobody would await.
+    """
+    if not callable(loader):
+        message = f"a loader is a function of the key, not {type(loader).__name__}"
+        raise TypeError(message)
+    if not is_awaited and _is_coroutine_function(loader):
+        message = f"{loader!r} is a coroutine function: load by it with aget_or_load or aget"
+        raise TypeError(message)
+    return functools.partial(loader, key)
 
 
 def _is_coroutine_function(loader: Callable[..., Any]) -> bool:

@@ -190,5 +190,13 @@ class UsagePolicy:
 
     @classmethod
     def from_environment(cls, variable: str = POLICY_VARIABLE) -> Self:
-        """Return the policy of the line in an environment variable; the default where it is not."""
-        return cls.parse(os.environ.get(variable, ""))
+        """Return the policy of the line in an environment variable; the default where it is not.
+
+        Raises:
+            ConfigurationError: The line cannot be read, or contradicts itself.
+        """
+        try:
+            return cls.parse(os.environ.get(variable, ""))
+        except ConfigurationError as error:
+            message = f"the environment variable {variable}: {error}"
+            raise ConfigurationError(message) from None

@@ -7,7 +7,6 @@ the copy was made; so a `set` or `delete` that returned is seen by every process
 
 from __future__ import annotations
 
-import functools
 import math
 import random
 import sys
@@ -20,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 from pmemcache.awaited import AwaitedCache
 from pmemcache.codec import PLAIN_TAGS, Codec
 from pmemcache.copies import BUMP_AT, BUMP_MASK, Copies
-from pmemcache.envelope import Envelope, Generations
+from pmemcache.envelope import Envelope, Generations, grace_ms_of
 from pmemcache.faults import FAILURES, Faults
 from pmemcache.hot_only import HotOnly
 from pmemcache.keys import INTERNAL_PREFIX, pool_key
-from pmemcache.loaders import Loading, LoadPlan, Shelved
+from pmemcache.loaders import Loading, LoadPlan, Shelved, bound
 from pmemcache.policy import UsagePolicy
 from pmemcache.pool import Pool
 from pmemcache.serializers import TAG_BYTES, DecodeError
@@ -421,7 +420,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         if not tags and namespace is None and not grace_seconds:
             return None
         pairs = (*self.generations(tags), *self._warm.generations(_digests((), namespace)))
-        return Envelope(pairs, round(grace_seconds * 1000))
+        return Envelope(pairs, grace_ms_of(grace_seconds))
 
     # Many keys
 
@@ -549,7 +548,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         plan: LoadPlan,
         look: Callable[[Key], Shelved | None] | None = None,
     ) -> Any:
-        return self._loading.get(pool_key(key), functools.partial(loader, key), plan, look)
+        return self._loading.get(pool_key(key), bound(loader, key), plan, look)
 
     def refresh(
         self,
@@ -564,7 +563,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         Otherwise as `get_or_load`.
         """
         plan = self._plan(ttl_seconds, grace_seconds, **options)
-        return self._loading.refresh(pool_key(key), functools.partial(loader, key), plan)
+        return self._loading.refresh(pool_key(key), bound(loader, key), plan)
 
     def _plan(  # noqa: PLR0913 - what becomes of the value
         self,
@@ -578,7 +577,8 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
     ) -> LoadPlan:
         """Return what becomes of a loaded value."""
         policy = load or self.load_policy
-        return LoadPlan(ttl_seconds, grace_seconds, _digests(tags, namespace), unless, policy)
+        grace_ms = grace_ms_of(grace_seconds) if grace_seconds else 0
+        return LoadPlan(ttl_seconds, grace_ms, _digests(tags, namespace), unless, policy)
 
     # What there is
 

@@ -270,6 +270,8 @@ def test_touched_stale_value_voids_its_load(cache: pmemcache.TieredCache, clock:
 def test_value_is_not_kept_when_so_asked(cache: pmemcache.TieredCache) -> None:
     assert cache.get_or_load("k", lambda _key: 0, unless=lambda value: not value) == 0
     assert cache.get_or_load("k", lambda _key: 1, lambda value: value - 1) == 1
+    not_none = {"unless": lambda value: value is None}
+    assert cache.get_or_load("k", lambda _key: None, lambda value: value - 1, **not_none) is None
     assert "k" not in cache
     assert cache.get_or_load("k", lambda _key: 5, lambda value: value - 1) == 5
     assert cache.ttl("k") == pytest.approx(4, abs=0.1)

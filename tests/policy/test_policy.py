@@ -27,6 +27,9 @@ def test_environment_names_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert UsagePolicy.of(None) == UsagePolicy()
     monkeypatch.setenv("PMEMCACHE_POLICY", " hot=1MiB, promotion=3 ,eviction=lru,")
     assert UsagePolicy.of(None) == UsagePolicy(hot_bytes="1MiB", promotion_count=3, eviction="lru")
+    monkeypatch.setenv("PMEMCACHE_POLICY", "hot=much")
+    with pytest.raises(ConfigurationError, match="PMEMCACHE_POLICY: cannot read size"):
+        UsagePolicy.from_environment()
 
 
 @pytest.mark.parametrize(

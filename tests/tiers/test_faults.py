@@ -166,3 +166,26 @@ def test_wrong_arguments_raise(cache: pmemcache.TieredCache) -> None:
     ):
         with pytest.raises((TypeError, ValueError, AttributeError, pickle.PicklingError)):
             call()
+
+
+async def _coroutine_function(key: str) -> str:
+    return key
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda cache: cache.set("k", 1, grace_seconds=-1), ValueError, "grace_seconds must be 0"),
+        (lambda cache: cache.set("k", 1, grace_seconds="x"), TypeError, "a number of seconds"),
+        (lambda cache: cache.get_or_load("k", str, 1, -1), ValueError, "grace_seconds must be 0"),
+        (lambda cache: cache.get_or_load("k", None), TypeError, "a function of the key, not None"),
+        (lambda cache: cache.refresh("k", 5), TypeError, "a function of the key, not int"),
+        (lambda cache: cache.get_or_load("k", _coroutine_function), TypeError, "aget_or_load"),
+    ],
+)
+def test_wrong_argument_is_named(
+    cache: pmemcache.TieredCache, call: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        call(cache)
+    assert "k" not in cache
