@@ -30,7 +30,7 @@ from pmemcache.errors import KeyEncodingError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["INTERNAL_PREFIX", "canonical", "digest", "pool_key", "tag_key"]
+__all__ = ["INTERNAL_PREFIX", "canonical", "digest", "is_internal", "pool_key", "tag_key"]
 
 INTERNAL_PREFIX: Final = b"\xff\x00pmc:"
 """Begins the keys that pmemcache makes for itself. No str has these bytes in its UTF-8."""
@@ -54,6 +54,11 @@ def pool_key(key: object) -> bytes | str:
     if type(key) is str or isinstance(key, (str, bytes)):
         return key
     return _OBJECT_PREFIX + digest(canonical(key), b"key")
+
+
+def is_internal(key: bytes) -> bool:
+    """Whether a key of a pool stands for none that a caller gave."""
+    return key.startswith(INTERNAL_PREFIX) and not key.startswith(_OBJECT_PREFIX)
 
 
 def tag_key(tag_digest: bytes) -> bytes:

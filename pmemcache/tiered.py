@@ -22,7 +22,7 @@ from pmemcache.copies import BUMP_AT, BUMP_MASK, Copies
 from pmemcache.envelope import Envelope, Generations, grace_ms_of
 from pmemcache.faults import FAILURES, Faults
 from pmemcache.hot_only import HotOnly
-from pmemcache.keys import INTERNAL_PREFIX, pool_key
+from pmemcache.keys import is_internal, pool_key
 from pmemcache.loaders import Loading, LoadPlan, Shelved, bound
 from pmemcache.policy import UsagePolicy
 from pmemcache.pool import Pool
@@ -685,9 +685,15 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         return self.tier_of(key) is not None
 
     def __iter__(self) -> Iterator[bytes]:
-        """Iterate over the keys, as bytes."""
-        for key in self.pool.keys(b"") if self._here is None else self._here.keys():
-            if not key.startswith(INTERNAL_PREFIX):
+        """Iterate over the keys as the pool has them: bytes, of which `get` finds the value.
+
+        A key that is neither str nor bytes stands there by its digest.
+        """
+        if self._here is not None:
+            yield from self._here.keys()
+            return
+        for key in self.pool.keys(b""):
+            if not is_internal(key) and not self._warm.is_dead(key):
                 yield key
 
     def __len__(self) -> int:

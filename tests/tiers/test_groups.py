@@ -115,9 +115,17 @@ def test_stale_entry_is_a_miss_for_everything_but_loads(
     assert cache.get("a") is None
 
 
-def test_internal_keys_are_not_shown(cache: pmemcache.TieredCache) -> None:
+def test_only_keys_that_a_get_finds_are_shown(cache: pmemcache.TieredCache, clock: Any) -> None:
     cache.set("a", 1, tags=("t",), namespace="n")
+    cache.set("stale", 1, 10, grace_seconds=100)
+    cache.set("dropped", 1, tags=("u",))
+    cache.drop_tag("u")
+    clock.advance(cache, 11)
     assert list(cache) == [b"a"]
+    assert dict(cache) == {b"a": 1}
+    assert cache.popitem() == (b"a", 1)
+    with pytest.raises(KeyError):
+        cache.popitem()
 
 
 def test_a_str_is_not_taken_for_tags(cache: pmemcache.TieredCache) -> None:

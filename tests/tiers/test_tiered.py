@@ -164,6 +164,8 @@ def test_numbers_are_one_key_and_str_is_utf8(cache: pmemcache.TieredCache) -> No
     cache[1] = "one"
     assert cache[1.0] == "one"
     assert cache[True] == "one"
+    assert len(cache) == 1
+    assert [cache[key] for key in cache] == ["one"]
     cache[1, "b"] = "pair"
     assert cache[1, "b"] == "pair"
     cache["é"] = "e"
