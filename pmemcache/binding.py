@@ -8,6 +8,7 @@ comparison. The environment variable `PMEMCACHE_DOOR=cffi` chooses the second.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import math
@@ -297,6 +298,20 @@ class _Callbacks:
         """How many callbacks the current thread is inside of."""
         return getattr(self._thread, "depth", 0)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the current thread looks for ends of its own, so that a miss is nobody's."""
+        return getattr(self._thread, "is_quiet", False)
+
+    @contextlib.contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Let no miss of the current thread call `on_miss`."""
+        before, self._thread.is_quiet = self.is_quiet, True
+        try:
+            yield
+        finally:
+            self._thread.is_quiet = before
+
     def run(self, callback: Callable[..., object] | None, *arguments: object) -> None:
         if callback is None:  # removed while this call was on its way
             return
@@ -321,7 +336,8 @@ def door_on_evict(_cache: Any, key: Any, key_size: int, cause: int, context: Any
 def door_on_miss(_cache: Any, key: Any, key_size: int, context: Any) -> None:
     """Run an attachment's on-miss callback."""
     callbacks: _Callbacks = ffi.from_handle(context)
-    callbacks.run(callbacks.on_miss, ffi.buffer(key, key_size)[:])
+    if not callbacks.is_quiet:
+        callbacks.run(callbacks.on_miss, ffi.buffer(key, key_size)[:])
 
 
 # The attachment
@@ -393,6 +409,13 @@ class Attachment:
         self._callbacks.on_evict = callback
         if callback is not None:
             self._done(lib.handle_on_evict(self.handle, lib.door_on_evict, self._context))
+
+    def look(self, door: Door, key: Key, known: int) -> Versioned:
+        """Return what *door* has of *key*; a miss calls no callback."""
+        if self._callbacks.on_miss is None:
+            return door.get_versioned(key, known)
+        with self._callbacks.quietly():
+            return door.get_versioned(key, known)
 
     def set_on_miss(self, callback: MissCallback | None) -> None:
         """Call *callback* with the key of a get that missed and will look again; None: no more."""

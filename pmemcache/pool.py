@@ -280,6 +280,10 @@ class Pool:
         """
         return self._door.get_versioned(key, known)
 
+    def look_versioned(self, key: Key, known: int = 0) -> Versioned:
+        """As `get_versioned`, but a miss calls no callback: nobody has asked for *key*."""
+        return self._attachment.look(self._door, key, known)
+
     def put_versioned(  # noqa: PLR0913 - as put
         self,
         key: Key,

@@ -103,10 +103,10 @@ class WarmTier:
 
         Args:
             known: As for `Pool.get_versioned`.
-            is_own: No caller asked for it; it is counted apart.
+            is_own: No caller asked for it; it is counted apart, and a miss calls no callback.
         """
         try:
-            found = self.pool.get_versioned(key, known)
+            found = (self.pool.look_versioned if is_own else self.pool.get_versioned)(key, known)
         except FAILURES as error:
             self.faults.read("reading", error)
             return _NOTHING
@@ -340,8 +340,7 @@ class WarmTier:
         key = tag_key(tag)
         try:
             for _attempt in range(_ADD_ATTEMPTS):
-                known = self.pool.get(key)
-                self._counted(is_hit=known is not None)
+                known = self.look(key)[0]
                 if known is not None:
                     return known
                 self.pool.put(key, os.urandom(GENERATION_BYTES), only_if="absent")

@@ -76,6 +76,23 @@ def test_miss_that_is_loaded_is_one_look_up(ask: Any) -> None:
     assert counted("pool") == (1 + warm,)
 
 
+def test_callback_of_the_pool_learns_of_each_miss_once(ask: Any) -> None:
+    call, cache = ask
+    missed: list[bytes] = []
+    cache.pool.on_miss(lambda _pool, key: missed.append(key))
+    call("key")
+    assert len(missed) == 1
+    call("key")
+    cache.set("other", 1, tags=("t",), namespace="n")
+    cache.add("third", 1)
+    cache.delete("nothing")
+    assert "nothing" not in cache
+    assert cache.ttl("nothing") is None
+    assert len(missed) == 1
+    cache.find("nothing")
+    assert missed[1:] == [b"nothing"]
+
+
 def test_awaited_miss_that_is_loaded_is_one_look_up(make_cache: Make) -> None:
     cache = make_cache(loader=load)
     ahead = make_cache(load=AHEAD)
