@@ -45,6 +45,7 @@ def broken(
     request: pytest.FixtureRequest, cache: PmemCache, monkeypatch: pytest.MonkeyPatch
 ) -> PmemCache:
     pool = BrokenPool(request.param)
+    monkeypatch.setattr(cache._shared.cache()._warm, "pool", pool)
     monkeypatch.setattr(cache._shared, "pool", lambda: pool)
     monkeypatch.setattr(cache._shared, "find", pool.find)
     return cache

@@ -62,8 +62,13 @@ def test_dropped_tag_makes_a_miss_of_every_operation(
     for count in (cache.incr, cache.decr, cache.incr_version):
         with pytest.raises(ValueError, match="not found"):
             count("key")
-    assert cache.add("key", "new") is True
+    assert cache.set("key", "new", xx=True) is False
+    assert cache.add("key", "new", tags=("cities",)) is True
     assert cache.get("key") == "new"
+    cache.invalidate("cities")
+    assert cache.delete("key") is False
+    assert cache.add("key", "newer") is True
+    assert cache.delete("key") is True
 
 
 def test_dropping_reaches_all_aliases_and_the_cache_below(
