@@ -132,6 +132,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         self._clock = clock
         self._hot_entries = self._copies.entries
         self._hot_hits = self._copies.hits
+        self._makes_copies = self._copies.cache.maxsize > 0
         self._bump = self._copies.bump
         self._versions = self.pool.versions
         self._get_versioned = self.pool.get_versioned
@@ -189,7 +190,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         if entry is not None and self._copies.is_good(entry):
             return self._used(entry)
         # Before the read: were this thread held up after it, the deadline of a copy would be late.
-        begun = self._clock()
+        begun = self._clock() if self._makes_copies else 0.0
         try:
             found = self._get_versioned(key, 0 if entry is None else entry.generation)
         except FAILURES as error:
@@ -206,7 +207,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
             self._warm.undecodable(key, version, error)
             return _MISSING
         self._warm_hits += 1
-        if self._copies.wants(key, len(payload)):
+        if self._makes_copies and self._copies.wants(key, len(payload)):
             reading = Reading(payload, tag, (index, version), (), ttl_ms, None, generation, begun)
             self._copies.keep(key, value, reading)
         return value
