@@ -8,5 +8,6 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+os.environ["SAMPLE_ASGI"] = "1"
 
 application = ASGIStaticFilesHandler(get_asgi_application())

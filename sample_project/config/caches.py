@@ -133,16 +133,25 @@ def _location(choice: CacheChoice, what: str) -> str:
 
 
 def _pmemcache(choice: CacheChoice) -> dict[str, Any]:
-    return {
-        "BACKEND": "pmemcache.integrations.django.PmemCache",
-        "LOCATION": choice.location,
-        # No hot tier: its memory would come on top of the budget that all caches have.
-        "OPTIONS": {"size": choice.budget_bytes, "hot_size": 0, "lifetime": choice.lifetime},
-    }
+    # No hot tier: its memory would come on top of the budget that all caches have.
+    return _pmemcache_of(choice, size=choice.budget_bytes, hot_size=0)
 
 
 def _pmemcache_hot(choice: CacheChoice) -> dict[str, Any]:
     hot_bytes = choice.budget_bytes // (HOT_PART * choice.workers)
     size = choice.budget_bytes - hot_bytes * choice.workers
-    options = {"size": size, "hot_size": hot_bytes, "lifetime": choice.lifetime}
-    return {**_pmemcache(choice), "OPTIONS": options}
+    return _pmemcache_of(choice, size=size, hot_size=hot_bytes)
+
+
+def _pmemcache_of(choice: CacheChoice, *, size: int, hot_size: int) -> dict[str, Any]:
+    return {
+        "BACKEND": "pmemcache.integrations.django.PmemCache",
+        "LOCATION": choice.location,
+        "OPTIONS": {
+            "size": size,
+            "hot_size": hot_size,
+            "lifetime": choice.lifetime,
+            # get_or_set computes once, and never stores what was deleted while it was computed.
+            "single_flight": True,
+        },
+    }

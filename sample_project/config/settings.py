@@ -10,6 +10,7 @@ SAMPLE_CACHE_ENTRY_BYTES  mean size of an entry, which turns the budget into Loc
 SAMPLE_CACHE_LIFETIME     volatile | restart: whether pmemcache's pool outlives its last worker
 SAMPLE_WORKERS            number of worker processes that share the budget; default 4
 SAMPLE_ALLOW_EDITS        1 enables POST /api/city/<id>/revision/
+SAMPLE_ASGI               1 ends database connections with their requests; config.asgi sets it
 SAMPLE_DEBUG              1 for Django's debug pages
 SAMPLE_SECRET_KEY         default: made once and kept beside the database
 """
@@ -85,7 +86,8 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": DATABASE_FILE,
-        "CONN_MAX_AGE": None,
+        # asyncio has a thread for each request, whose connection has to end with it.
+        "CONN_MAX_AGE": 0 if os.environ.get("SAMPLE_ASGI") == "1" else None,
         "OPTIONS": {
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
             "transaction_mode": "IMMEDIATE",

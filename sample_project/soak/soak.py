@@ -24,7 +24,7 @@ from compare.workload import read_cities
 import pmemcache
 from soak.rule import OK, Rule
 from soak.visitors import Visitors, addresses
-from soak.watch import Watch
+from soak.watch import REST_SECONDS, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 KINDS = (servers.SYNC, servers.GTHREAD, servers.ASGI)
 STORM_SHARE = 0.5
 SHOWN_FAULTS = 10
-DESCRIPTORS_PER_REQUEST = 5
-"""A connection of the client, and a database of three files in a thread of its own."""
+DESCRIPTORS_PER_THREAD = 3
+"""The files of a database that a thread has opened."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +168,7 @@ class Soak:
         faults = [*tally.faults, *damage]
         faults += growth.faults(
             memory_tolerance=self.plan.memory_tolerance,
-            most_descriptors=DESCRIPTORS_PER_REQUEST * self.plan.connections,
+            more_descriptors=DESCRIPTORS_PER_THREAD * kind.threads,
         )
         faults += faults_of_death(tally, deaths=len(watch.workers), held=held, killed=killed)
         if tally.stale:
@@ -202,14 +202,14 @@ class Soak:
         def over() -> bool:
             return time.monotonic() >= deadline
 
-        async def stop_in_time() -> None:
-            await asyncio.sleep(seconds)
-            visitors.stop()
+        async def visit_and_rest() -> None:
+            for _half in range(2):
+                await visitors.run(self.plan.connections, seconds / 2 - REST_SECONDS)
+                await watch.rest(workers_last=reaper is None)
 
         parts = [
-            visitors.run(self.plan.connections),
+            visit_and_rest(),
             watch.run(interval_seconds=min(2.0, seconds / 12), stopped=over),
-            stop_in_time(),
         ]
         if reaper is not None:
             parts.append(reaper.run(stopped=over))
@@ -280,7 +280,7 @@ def _sizes(growth: Growth) -> _Sizes:
     return _Sizes(
         memory_bytes=[growth.early.memory_bytes, growth.late.memory_bytes],
         pool_bytes=[growth.early.pool_bytes, growth.late.pool_bytes],
-        descriptors=[growth.early.descriptors, growth.late.descriptors],
+        descriptors=list(growth.descriptors),
     )
 
 

@@ -11,6 +11,7 @@ import asyncio
 import json
 import random
 import re
+import time
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING
@@ -61,7 +62,7 @@ class Tally:
 
 
 class Visitors:
-    """Sends requests over a number of connections until it is told to stop."""
+    """Sends requests over a number of connections for a while."""
 
     def __init__(self, socket_path: str, rule: Rule, cities: Sequence[City], *, seed: int) -> None:
         self.tally = Tally()
@@ -69,22 +70,21 @@ class Visitors:
         self._rule = rule
         self._cities = cities
         self._paths = addresses(cities)
-        self._seed = seed
-        self._stopped = False
+        self._sources = random.Random(seed)
 
-    def stop(self) -> None:
-        """Let every visitor finish the request that is under way."""
-        self._stopped = True
-
-    async def run(self, connections: int) -> None:
-        """Send requests over so many *connections* at once until `stop`."""
+    async def run(self, connections: int, seconds: float) -> None:
+        """Send requests over so many *connections* at once; each finishes its last one."""
+        deadline = time.monotonic() + seconds
         await asyncio.gather(
-            *(self._visitor(random.Random(f"{self._seed}/{one}")) for one in range(connections))
+            *(
+                self._visitor(random.Random(self._sources.random()), deadline)
+                for _one in range(connections)
+            )
         )
 
-    async def _visitor(self, source: random.Random) -> None:
+    async def _visitor(self, source: random.Random, deadline: float) -> None:
         favourites = _Favourites()
-        while not self._stopped:
+        while time.monotonic() < deadline:
             kind = source.random()
             city = source.choice(self._cities)
             if kind < EDIT_SHARE:

@@ -2,8 +2,8 @@
 
 Growth of memory is judged between the second third of a stage, when caches and pools are full, and
 the last. Medians of several samples, because a worker that was just made takes less than one that
-has served for a while. Descriptors have no such reason to grow: their least in the first third
-counts.
+has served for a while. Descriptors are counted while nobody asks for anything, in the middle and at
+the end: under load their number follows the requests that happen to be under way.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 
+REST_LOOKS = 10
+REST_SECONDS = 1.0
+"""A worker needs a moment to close what belonged to the last requests."""
+
+
 class Sample(NamedTuple):
-    """What all processes of a site take at one moment; descriptors are the most of any process."""
+    """What all processes of a site take at one moment."""
 
     memory_bytes: int
     pool_bytes: int
-    descriptors: int
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,15 @@ class Growth:
 
     early: Sample
     late: Sample
+    descriptors: tuple[int, int]
+    """At rest, of whichever process has the most."""
 
-    def faults(self, *, memory_tolerance: float, most_descriptors: int) -> list[str]:
+    def faults(self, *, memory_tolerance: float, more_descriptors: int) -> list[str]:
         """Return what has grown.
 
         Args:
             memory_tolerance: The share that two samples of a steady site may differ by.
-            most_descriptors: How many the requests under way may hold open.
+            more_descriptors: How many threads that had nothing to do before the middle may open.
         """
         found = []
         limit = self.early.memory_bytes * (1 + memory_tolerance)
@@ -51,10 +57,9 @@ class Growth:
                 f"memory grew from {self.early.memory_bytes / MIB:.1f} to "
                 f"{self.late.memory_bytes / MIB:.1f} MiB"
             )
-        if self.late.descriptors > self.early.descriptors + most_descriptors:
-            found.append(
-                f"descriptors grew from {self.early.descriptors} to {self.late.descriptors}"
-            )
+        early, late = self.descriptors
+        if late > early + more_descriptors:
+            found.append(f"descriptors at rest grew from {early} to {late}")
         return found
 
 
@@ -64,6 +69,7 @@ class Watch:
     def __init__(self, master: int, pool_directory: Path) -> None:
         self.samples: list[Sample] = []
         self.workers: set[int] = set()
+        self.resting: list[int] = []
         self._master = master
         self._pool_directory = pool_directory
 
@@ -78,32 +84,36 @@ class Watch:
         try:
             pids = family(self._master)
             memory = measure(self._master, (), self._pool_directory)
-            descriptors = max(_descriptors(pid) for pid in pids)
         except OSError:
             return
         self.workers.update(pids[1:])
-        self.samples.append(Sample(memory.site_bytes, memory.pool_bytes, descriptors))
+        self.samples.append(Sample(memory.site_bytes, memory.pool_bytes))
+
+    async def rest(self, *, workers_last: bool) -> None:
+        """Count descriptors while nobody asks for anything.
+
+        Args:
+            workers_last: Whether the workers live as long as the stage; otherwise only gunicorn's
+                master does, and is counted.
+        """
+        counts = []
+        for _look in range(REST_LOOKS):
+            await asyncio.sleep(REST_SECONDS / REST_LOOKS)
+            pids = family(self._master) if workers_last else [self._master]
+            counts.append(max(map(_descriptors, pids)))
+        self.resting.append(min(counts))
 
     def growth(self) -> Growth:
         """Return what was taken early and late."""
         third = max(1, len(self.samples) // 3)
-        first, second = self.samples[:third], self.samples[third : 2 * third]
-        least = min(sample.descriptors for sample in first)
-        return Growth(
-            _median(second or first, descriptors=least),
-            _median(
-                self.samples[-third:], descriptors=max(one.descriptors for one in self.samples)
-            ),
-        )
+        second = self.samples[third : 2 * third] or self.samples[:third]
+        early, late = self.resting
+        return Growth(_median(second), _median(self.samples[-third:]), (early, late))
 
 
 def _descriptors(pid: int) -> int:
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
-def _median(samples: Sequence[Sample], *, descriptors: int) -> Sample:
-    return Sample(
-        memory_bytes=round(statistics.median(sample.memory_bytes for sample in samples)),
-        pool_bytes=round(statistics.median(sample.pool_bytes for sample in samples)),
-        descriptors=descriptors,
-    )
+def _median(samples: Sequence[Sample]) -> Sample:
+    return Sample(*(round(statistics.median(sizes)) for sizes in zip(*samples, strict=True)))

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +16,14 @@ from compare.workload import City
 from soak.rule import Rule, digest, shows_favourite
 from soak.soak import KINDS, faults_of_death
 from soak.visitors import Tally, Visitors, addresses
-from soak.watch import Growth, Sample
+from soak.watch import Growth, Sample, Watch
 
 SAMPLE_PROJECT = Path(__file__).resolve().parents[2] / "sample_project"
 PAGE = b"""<form><input type="hidden" name="csrfmiddlewaretoken" value="aB3">
 <button class="favourite" name="action" value="add">Add</button></form>
 <p>Lisbon, 517,802 people, revision 4 ...</p>"""
+
+SAMPLE = Sample(memory_bytes=100 << 20, pool_bytes=0)
 
 
 def answer(body: bytes = PAGE, *, status: int = 200, revision: int = 4) -> Response:
@@ -63,17 +67,28 @@ def test_answer_older_than_an_answered_edit_is_stale(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize(
-    ("late", "named"),
+    ("growth", "named"),
     [
-        (Sample(120 << 20, 0, 20), "memory grew from 100.0 to 120.0 MiB"),
-        (Sample(100 << 20, 0, 25), "descriptors grew from 20 to 25"),
+        (Growth(SAMPLE, Sample(120 << 20, 0), (20, 24)), "memory grew from 100.0 to 120.0 MiB"),
+        (Growth(SAMPLE, SAMPLE, (20, 25)), "descriptors at rest grew from 20 to 25"),
     ],
 )
-def test_growth_is_a_fault(late: Sample, named: str) -> None:
-    early = Sample(memory_bytes=100 << 20, pool_bytes=0, descriptors=20)
-    tolerated = {"memory_tolerance": 0.1, "most_descriptors": 4}
-    assert Growth(early, early).faults(**tolerated) == []
-    assert Growth(early, late).faults(**tolerated) == [named]
+def test_growth_is_a_fault(growth: Growth, named: str) -> None:
+    tolerated = {"memory_tolerance": 0.1, "more_descriptors": 4}
+    assert Growth(SAMPLE, SAMPLE, (20, 24)).faults(**tolerated) == []
+    assert growth.faults(**tolerated) == [named]
+
+
+def test_descriptors_are_counted_at_rest(tmp_path: Path) -> None:
+    watch = Watch(os.getpid(), tmp_path)
+    watch.samples.append(SAMPLE)
+    asyncio.run(watch.rest(workers_last=True))
+    with contextlib.ExitStack() as kept:
+        for number in range(5):
+            kept.enter_context((tmp_path / str(number)).open("w"))
+        asyncio.run(watch.rest(workers_last=False))
+    early, late = watch.growth().descriptors
+    assert late == early + 5
 
 
 def test_requests_may_only_be_cut_by_deaths() -> None:
@@ -91,11 +106,7 @@ def visit(site: Any, *, seconds: float = 0.3) -> Tally:
         rule.learn(path, b"<p>a page</p>")
     visitors = Visitors(site.path, rule, cities, seed=1)
 
-    async def run() -> None:
-        asyncio.get_running_loop().call_later(seconds, visitors.stop)
-        await visitors.run(4)
-
-    asyncio.run(run())
+    asyncio.run(visitors.run(4, seconds))
     return visitors.tally
 
 

@@ -37,6 +37,7 @@ with pytest.MonkeyPatch.context() as environment:
     environment.setenv("SAMPLE_DB", str(Path(SCRATCH.name) / "places.sqlite3"))
     django.setup()
 
+from config.caches import CacheChoice, caches_setting  # noqa: E402 - importable only now
 from django.core.cache import cache  # noqa: E402 - needs the setup above
 from places.loading import load  # noqa: E402
 from places.models import Airport, City, Country  # noqa: E402
@@ -138,12 +139,13 @@ def _world(db: None, small_world: SmallWorld) -> None:  # noqa: ARG001 - opens t
 @pytest.fixture
 def pmemcache_site(settings: SettingsWrapper, tmp_path: Path) -> Iterator[None]:
     """Put the site on pmemcache, with a pool that ends with the test."""
-    settings.CACHES = {
-        "default": {
-            "BACKEND": "pmemcache.integrations.django.PmemCache",
-            "LOCATION": str(tmp_path / "site.pool"),
-            "OPTIONS": {"size": "32MiB", "hot_size": "4MiB", "lifetime": "restart"},
-        }
-    }
+    choice = CacheChoice(
+        backend="pmemcache_hot",
+        location=str(tmp_path / "site.pool"),
+        budget_bytes=32 << 20,
+        workers=1,
+        lifetime="restart",
+    )
+    settings.CACHES = caches_setting(choice)
     yield
     forget_pools(setting="CACHES")

@@ -26,6 +26,7 @@ def test_pmemcache_with_64_mib_is_the_default() -> None:
         "size": 64 * 1024 * 1024,
         "hot_size": 0,
         "lifetime": "volatile",
+        "single_flight": True,
     }
 
 
