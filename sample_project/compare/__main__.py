@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(f"\n[bold]{headline(result)}[/]\n", highlight=False)
     for path in reports.write(result, options.output):
         narrator.say(f"Wrote {path}")
-    return 0
+    return 1 if result["lost"] else 0
 
 
 def _parser() -> argparse.ArgumentParser:

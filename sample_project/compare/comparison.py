@@ -11,7 +11,9 @@ import itertools
 import os
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich.markup import escape
 
 from compare import calls, environment, workload
 from compare.backends import BACKENDS, Backend, why_skipped
@@ -30,15 +32,19 @@ from compare.experiments import (
 )
 from compare.experiments.bench import Bench
 from compare.footprint import Footprint, weigh_in_own_process
+from compare.plan import QUICK
 from compare.results import Report, WorkingSet
-from compare.site import Site, phase_of
+from compare.servers import ServerError
+from compare.site import Site, SiteError, phase_of
 from compare.stage import Setting, served
 from compare.stores import open_store
+from compare.tasks import TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from compare.driver import Drive
     from compare.figures import Figure
     from compare.plan import Plan
     from compare.stores import Store
@@ -46,11 +52,20 @@ if TYPE_CHECKING:
 
 
 WEIGHED_REQUESTS = 400
-EXPERIMENTS = (
+FAILURES = (OSError, ServerError, SiteError, TaskError)
+"""What a cache that cannot be run here ends in."""
+EXPERIMENTS: tuple[Any, ...] = (
     *(load_curve, stampede, stale_ages, capacity, value_sizes, scaling, worker_memory, restart),
     *(request_parts, mixes),
 )
 """Each measures one figure of the report, in this order."""
+
+
+class Experiment(Protocol):
+    """A module that measures one figure."""
+
+    def measure(self, bench: Bench) -> Figure:
+        """Return the figure."""
 
 
 class Narrator(Protocol):
@@ -86,13 +101,13 @@ class Comparison:
     def run(self, *, command: str, form: str) -> Report:
         """Measure everything and return the report.
 
-        All sites run side by side and take turns; those that wait are idle.
+        All sites run side by side and take turns; those that wait are idle. A cache that cannot be
+        run is left out from then on, a figure that cannot be measured is missing; the report says
+        which and why.
 
         Raises:
             BackendUnavailableError: A backend cannot be imported.
-            ServerError: A server did not start.
-            TaskError: A measuring process failed.
-            SiteError: A site answered nothing.
+            SiteError: No site is left.
         """
         started, clock = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), time.monotonic()
         skipped = {
@@ -104,12 +119,14 @@ class Comparison:
         described = environment.describe(self.pool_parent)
         cities = workload.read_cities(self.database, self.plan.cities)
         footprint = self._weigh(cities)
+        lost: dict[str, str] = {}
         with contextlib.ExitStack() as stack:
-            sites = [self._started(backend, cities, footprint, stack) for backend in backends]
+            sites = self._all_started(backends, cities, footprint, stack, lost)
             rate = self.plan.rate or offered_rate(sites, share=self.plan.rate_share)
-            self._drive_all(sites, rate)
+            sites = self._drive_all(sites, rate, lost)
             results = [site.result(self.plan, footprint) for site in sites]
-            measured_calls = self._calls(backends)
+            backends = [site.backend for site in sites]
+            measured_calls = self._calls(backends, lost)
             bench = Bench(
                 plan=self.plan,
                 database=self.database,
@@ -120,7 +137,7 @@ class Comparison:
                 sites=sites,
                 rate=rate,
             )
-            figures = self._figures(bench)
+            figures = self._figures(bench, lost)
         return Report(
             command=command,
             started=started,
@@ -132,6 +149,7 @@ class Comparison:
             footprint=footprint,
             working_set=self._working_set(cities, rate, footprint),
             skipped=skipped,
+            lost=lost,
             backends=results,
             calls=measured_calls,
             figures=figures,
@@ -156,6 +174,31 @@ class Comparison:
             f"{plan.workers} workers."
         )
         return footprint
+
+    def _all_started(
+        self,
+        backends: Sequence[Backend],
+        cities: Sequence[City],
+        footprint: Footprint,
+        stack: contextlib.ExitStack,
+        lost: dict[str, str],
+    ) -> list[Site]:
+        """Return the sites that could be served and warmed up."""
+        sites = []
+        for backend in backends:
+            with contextlib.ExitStack() as own:
+                try:
+                    sites.append(self._started(backend, cities, footprint, own))
+                except FAILURES as error:
+                    self._lose(lost, backend.label, error)
+                else:
+                    stack.push(own.pop_all())
+        return _some(sites, lost)
+
+    def _lose(self, lost: dict[str, str], what: str, error: Exception) -> None:
+        """Note that *what* is not part of the report, and say so now."""
+        lost[what] = str(error).strip() or repr(error)
+        self.narrator.say(f"[red]{what} is left out:[/] {escape(lost[what])}")
 
     def _started(
         self,
@@ -193,8 +236,10 @@ class Comparison:
         done = site.combined("warm-up")
         self.narrator.say(f"{text}, {done.served:,} requests in {done.elapsed_seconds:.1f} s")
 
-    def _drive_all(self, sites: Sequence[Site], rate: float) -> None:
+    def _drive_all(self, sites: list[Site], rate: float, lost: dict[str, str]) -> list[Site]:
         """Measure all sites in turns: the open loop, the memory, then the closed loop.
+
+        Returns those that answered to the end.
 
         The open loop comes first because all sites have served the same requests until its
         end, whatever they are fast or slow at.
@@ -209,7 +254,8 @@ class Comparison:
             drive = site.drive(
                 plan, skip=skip, limit=limit, rate=rate, connections=plan.open_connections
             )
-            site.note("open", drive_in_own_process(drive))
+            self._drive(site, "open", drive, lost)
+        sites = _still_there(sites, lost)
         for site in sites:
             site.measure_memory()
             self._tell(site, "open", f"{rate:g} requests/s offered")
@@ -221,9 +267,19 @@ class Comparison:
                 seconds=plan.closed_seconds,
                 connections=plan.closed_connections,
             )
-            site.note("closed", drive_in_own_process(drive))
+            self._drive(site, "closed", drive, lost)
+        sites = _still_there(sites, lost)
         for site in sites:
             self._tell(site, "closed", "as fast as it goes")
+        return sites
+
+    def _drive(self, site: Site, load: str, drive: Drive, lost: dict[str, str]) -> None:
+        """Let *drive* at a site, unless it is one that has failed."""
+        if site.backend.label not in lost:
+            try:
+                site.note(load, drive_in_own_process(drive))
+            except FAILURES as error:
+                self._lose(lost, site.backend.label, error)
 
     def _turns(
         self, sites: Sequence[Site], load: str, *, seconds: float
@@ -252,15 +308,18 @@ class Comparison:
         budget = self.plan.cache_bytes
         return open_store(backend, self.pool_parent, budget_bytes=budget, stack=stack)
 
-    def _figures(self, bench: Bench) -> list[Figure]:
-        """Measure every figure, one after the other."""
+    def _figures(self, bench: Bench, lost: dict[str, str]) -> list[Figure]:
+        """Measure every figure, one after the other; one that fails costs no other."""
         figures = []
         for number, experiment in enumerate(EXPERIMENTS, start=1):
             name = experiment.__name__.rpartition(".")[2].replace("_", " ")
             title = f"Figure {number} of {len(EXPERIMENTS)}, {name}"
             started = time.monotonic()
             with self.narrator.step(title, total=None):
-                figures.append(experiment.measure(bench))
+                try:
+                    figures.append(measure_with_those_that_can(experiment, bench))
+                except Exception as error:  # noqa: BLE001 - forty minutes are not thrown away
+                    self._lose(lost, title, error)
             self.narrator.say(f"{title}: {time.monotonic() - started:.0f} s")
         return figures
 
@@ -272,7 +331,25 @@ class Comparison:
         entries = workload.cached_entries(itertools.islice(self._sequence(cities), count))
         return WorkingSet(requests=count, entries=entries, bytes=entries * footprint["entry_bytes"])
 
-    def _calls(self, backends: Sequence[Backend]) -> calls.CallCosts:
+    def _calls(self, backends: Sequence[Backend], lost: dict[str, str]) -> calls.CallCosts:
+        """Measure single calls; if that fails, without those that fail by themselves."""
+        try:
+            return self._calls_of(backends, self.plan)
+        except FAILURES as error:
+            able = []
+            for backend in filter(lambda backend: backend.caches, backends):
+                try:
+                    self._calls_of([backend], QUICK)
+                except FAILURES as reason:
+                    self._lose(lost, f"single calls of {backend.label}", reason)
+                else:
+                    able.append(backend)
+            if not able:
+                self._lose(lost, "single calls", error)
+                return calls.CallCosts(timer_us=0.0, costs={})
+            return self._calls_of(able, self.plan)
+
+    def _calls_of(self, backends: Sequence[Backend], sizes: Plan) -> calls.CallCosts:
         with contextlib.ExitStack() as stack:
             plan = calls.CallPlan(
                 locations={
@@ -281,12 +358,44 @@ class Comparison:
                     if backend.caches
                 },
                 budget_bytes=self.plan.cache_bytes,
-                rounds=self.plan.call_rounds,
-                calls_per_round=self.plan.calls_per_round,
+                rounds=sizes.call_rounds,
+                calls_per_round=sizes.calls_per_round,
             )
             text = "Single cache calls, backends in turns"
             advance = stack.enter_context(self.narrator.step(text, total=plan.rounds))
             return calls.measure_in_own_process(plan, on_progress=advance)
+
+
+def measure_with_those_that_can(experiment: Experiment, bench: Bench) -> Figure:
+    """Return the figure; if that fails, of the backends that do not fail by themselves."""
+    try:
+        return experiment.measure(bench)
+    except FAILURES:
+        reasons: dict[str, str] = {}
+        for backend in bench.backends:
+            try:
+                experiment.measure(bench.only([backend], plan=QUICK))
+            except FAILURES as error:
+                reasons[backend.label] = str(error).strip()
+            except Exception:  # noqa: BLE001, S110 - it has no part in this figure
+                pass
+        if not reasons:
+            raise
+        able = [backend for backend in bench.backends if backend.label not in reasons]
+        figure = experiment.measure(bench.only(able, plan=bench.plan))
+        figure["notes"] += [f"{label} is missing: {why}" for label, why in reasons.items()]
+        return figure
+
+
+def _still_there(sites: Sequence[Site], lost: Mapping[str, str]) -> list[Site]:
+    return _some([site for site in sites if site.backend.label not in lost], lost)
+
+
+def _some(sites: list[Site], lost: Mapping[str, str]) -> list[Site]:
+    if not sites:
+        message = "\n".join(["No cache could be measured.", *lost.values()])
+        raise SiteError(message)
+    return sites
 
 
 def offered_rate(sites: Sequence[Site], *, share: float) -> float:

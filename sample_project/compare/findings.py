@@ -159,8 +159,7 @@ def _site_losses(report: Report) -> Iterator[Loss]:
 
 def _call_losses(report: Report) -> Iterator[Loss]:
     labels = {result["key"]: result["label"] for result in report["backends"]}
-    for payload, operation in call_cells(report):
-        costs = report["calls"]["costs"][payload][operation]
+    for payload, operation, costs in call_cells(report):
         for peer, theirs in costs.items():
             if is_ours(peer):
                 continue
@@ -225,6 +224,7 @@ def caveats(report: Report) -> list[str]:
         f"{listed(labels)} {'are' if labels[1:] else 'is'} missing: {reason}."
         for reason, labels in reasons.items()
     ]
+    found += [f"{what} failed: {' '.join(why.split())}" for what, why in report["lost"].items()]
     if report["quick"]:
         found.append("This was a quick run, too short for its figures to mean much.")
     found += _warm_up_caveat(report)

@@ -10,6 +10,8 @@ from compare.results import BackendResult, Report, hit_ratio, queries_per_reques
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from compare.percentiles import Summary
+
 MIB = 1024 * 1024
 
 
@@ -120,8 +122,8 @@ def microseconds(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def call_cells(report: Report) -> Iterator[tuple[str, str]]:
-    """Yield payload and operation of every row of the table of calls."""
+def call_cells(report: Report) -> Iterator[tuple[str, str, dict[str, Summary]]]:
+    """Yield payload, operation and the backends' costs of every row of the table of calls."""
     for payload, operations in report["calls"]["costs"].items():
-        for operation in operations:
-            yield payload, operation
+        for operation, costs in operations.items():
+            yield payload, operation, costs

@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from compare.backends import BY_KEY
 from compare.calls import OPERATIONS
+from compare.metrics import call_cells
 from compare.percentiles import percentile
 from compare.results import hit_ratio, sustained
 
@@ -50,6 +51,7 @@ STYLE: dict[Any, Any] = {
 MARKED_PERCENTILES = (50, 75, 90, 95, 99, 99.9)
 PART_COLOURS = ("#1f6fb2", "#c8443a", "#e0a32e", "#9aa0a6", "#cfd5db")
 """Of what a request is made of: cache, database, templates, Django, server."""
+TITLE: dict[str, Any] = {"loc": "left", "fontsize": 10, "fontweight": "bold"}
 WIDTH = 9.2
 OURS_WIDTH, LINE_WIDTH = 2.4, 1.5
 FEW_POINTS = 25
@@ -60,28 +62,31 @@ def latency_plot(report: Report) -> str:
     """Return the latency of each backend at every percentile under the open loop."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 4.0), layout="constrained")
-        axes = figure.subplots()
-        for result in report["backends"]:
-            shares, latencies = _percentile_curve(result["open"]["latencies_us"])
-            axes.plot(
-                [_tail(share) for share in shares],
-                [latency / 1000 for latency in latencies],
-                **_line_style(result["key"]),
-                label=_latency_label(result),
-            )
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_minor_formatter(lambda value, _: _minor_label(value))
-        axes.tick_params(axis="y", which="minor", left=False, labelsize=8)
-        axes.set_xticks(
-            [_tail(mark / 100) for mark in MARKED_PERCENTILES],
-            [f"p{mark:g}" for mark in MARKED_PERCENTILES],
-        )
-        axes.set_xlim(_tail(0.2), _tail(0.999))
-        axes.set_ylabel("latency, ms (log)")
-        axes.set_xlabel("share of requests answered within this time")
+        _draw_latencies(figure.subplots(), report)
         figure.legend(loc="outside upper center", ncols=3, fontsize=9)
         return _svg(figure)
+
+
+def _draw_latencies(axes: Axes, report: Report) -> None:
+    for result in report["backends"]:
+        shares, latencies = _percentile_curve(result["open"]["latencies_us"])
+        axes.plot(
+            [_tail(share) for share in shares],
+            [latency / 1000 for latency in latencies],
+            **_line_style(result["key"]),
+            label=_latency_label(result),
+        )
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(lambda value, _: _minor_label(value))
+    axes.tick_params(axis="y", which="minor", left=False, labelsize=8)
+    axes.set_xticks(
+        [_tail(mark / 100) for mark in MARKED_PERCENTILES],
+        [f"p{mark:g}" for mark in MARKED_PERCENTILES],
+    )
+    axes.set_xlim(_tail(0.2), _tail(0.999))
+    axes.set_ylabel("latency, ms (log)")
+    axes.set_xlabel("share of requests answered within this time")
 
 
 def _latency_label(result: BackendResult) -> str:
@@ -136,7 +141,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         _finish_numbers(axes, panel)
     if not panel["series"]:
         axes.text(0.5, 0.5, "none", ha="center", va="center", transform=axes.transAxes)
-    axes.set_title(panel["title"], loc="left", fontsize=10, fontweight="bold")
+    axes.set_title(panel["title"], **TITLE)
     axes.set_xlabel(panel["x_label"])
     axes.set_ylabel(panel["y_label"])
 
@@ -253,7 +258,10 @@ def call_plot(report: Report) -> str:
     """Return bars of the median cost of each call, one panel per operation."""
     costs = report["calls"]["costs"]
     payloads = list(costs)
-    keys = [result["key"] for result in report["backends"] if result["key"] != "none"]
+    measured = {key for _, _, summaries in call_cells(report) for key in summaries}
+    keys = [result["key"] for result in report["backends"] if result["key"] in measured]
+    if not keys:
+        return ""
     width = 0.8 / len(keys)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 5.6), layout="constrained")
@@ -281,35 +289,46 @@ def _finish_call_panel(axes: Axes, operation: str, payloads: Sequence[str]) -> N
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="y", which="minor", left=False)
     axes.grid(visible=False, axis="x")
-    axes.set_title(operation, loc="left", fontsize=10, fontweight="bold")
+    axes.set_title(operation, **TITLE)
     axes.set_ylabel("µs (log)")
     axes.set_xticks(range(len(payloads)), payloads, fontsize=8.5)
 
 
 def throughput_plot(report: Report) -> str:
     """Return the requests a second of each site when driven as fast as it goes."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=_bars_size(report["backends"]), layout="constrained")
+        _draw_throughput(figure.subplots(), report)
+        return _svg(figure)
+
+
+def _draw_throughput(axes: Axes, report: Report) -> None:
     results = report["backends"]
     values = [result["closed"]["requests_per_second"] for result in results]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=_bars_size(results), layout="constrained")
-        axes = figure.subplots()
-        spreads = [result["spread"]["requests_per_second"] for result in results]
-        bars = axes.barh(
-            [result["label"] for result in results],
-            values,
-            0.62,
-            color=[BY_KEY[result["key"]].colour for result in results],
-            xerr=_errors(values, spreads),
-            error_kw={"ecolor": INK, "elinewidth": 0.9},
-        )
-        axes.bar_label(bars, [f"{value:,.0f}" for value in values], padding=4)
-        axes.set_xlim(0, max(most for _, most in spreads) * 1.2)
-        _finish_bars(axes, "requests/s, as fast as it goes")
-        return _svg(figure)
+    spreads = [result["spread"]["requests_per_second"] for result in results]
+    bars = axes.barh(
+        [result["label"] for result in results],
+        values,
+        0.62,
+        color=[BY_KEY[result["key"]].colour for result in results],
+        xerr=_errors(values, spreads),
+        error_kw={"ecolor": INK, "elinewidth": 0.9},
+    )
+    axes.bar_label(bars, [f"{value:,.0f}" for value in values], padding=4)
+    axes.set_xlim(0, max(most for _, most in spreads) * 1.2)
+    _finish_bars(axes, "requests/s, as fast as it goes")
 
 
 def memory_plot(report: Report) -> str:
     """Return the memory of each site by owner, stacked."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=_bars_size(report["backends"]), layout="constrained")
+        _draw_memory(figure.subplots(), report)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8.5, handlelength=1)
+        return _svg(figure)
+
+
+def _draw_memory(axes: Axes, report: Report) -> None:
     results = report["backends"]
     labels = [result["label"] for result in results]
     parts: list[tuple[str, str, list[float]]] = [
@@ -321,18 +340,53 @@ def memory_plot(report: Report) -> str:
             [result["memory"]["pool_bytes"] / MIB for result in results],
         ),
     ]
+    left = [0.0] * len(results)
+    for name, colour, sizes in parts:
+        bars = axes.barh(labels, sizes, 0.62, left=left, color=colour, label=name)
+        left = [before + size for before, size in zip(left, sizes, strict=True)]
+    axes.bar_label(bars, [f"{total:,.0f}" for total in left], padding=4)
+    axes.set_xlim(0, max(left) * 1.2)
+    _finish_bars(axes, "MiB, shared pages counted once")
+
+
+def picture(report: Report, *, title: str) -> bytes:
+    """Return a PNG of what matters most: latency, throughput, memory and stale reads."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=_bars_size(results), layout="constrained")
-        axes = figure.subplots()
-        left = [0.0] * len(results)
-        for name, colour, sizes in parts:
-            bars = axes.barh(labels, sizes, 0.62, left=left, color=colour, label=name)
-            left = [before + size for before, size in zip(left, sizes, strict=True)]
-        axes.bar_label(bars, [f"{total:,.0f}" for total in left], padding=4)
-        axes.set_xlim(0, max(left) * 1.15)
-        _finish_bars(axes, "MiB, shared pages counted once")
-        figure.legend(loc="outside lower center", ncols=3, fontsize=8.5, handlelength=1)
-        return _svg(figure)
+        height = 4.2 + _bars_size(report["backends"])[1]
+        figure = Figure(figsize=(WIDTH + 2.2, height), layout="constrained", dpi=110)
+        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+        halves = figure.add_gridspec(2, 1, height_ratios=(4.2, height - 4.2))
+        above, below = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
+        curve = above.subplots()
+        curve.set_title(f"latency at {report['rate']:g} requests/s", **TITLE)
+        _draw_latencies(curve, report)
+        curve.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
+        throughput, memory, stale = below.subplots(1, 3, sharey=True)
+        _draw_throughput(throughput, report)
+        throughput.set_title("throughput", **TITLE)
+        _draw_memory(memory, report)
+        memory.set_title("memory", **TITLE)
+        memory.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, fontsize=8)
+        _draw_stale(stale, report)
+        stale.set_title("stale reads", **TITLE)
+        # Each of the three has turned the axis that they share.
+        throughput.set_ylim(len(report["backends"]) - 0.5, -0.5)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+        return buffer.getvalue()
+
+
+def _draw_stale(axes: Axes, report: Report) -> None:
+    counts = [result["open"]["stale_reads"] for result in report["backends"]]
+    bars = axes.barh(
+        [result["label"] for result in report["backends"]],
+        counts,
+        0.62,
+        color=[BY_KEY[result["key"]].colour for result in report["backends"]],
+    )
+    axes.bar_label(bars, [f"{count:,}" for count in counts], padding=4)
+    axes.set_xlim(0, max(*counts, 1) * 1.25)
+    _finish_bars(axes, f"of about {max(r['open']['reads'] for r in report['backends']):,} reads")
 
 
 def _bars_size(results: Sequence[object]) -> tuple[float, float]:

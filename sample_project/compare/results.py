@@ -86,6 +86,7 @@ class Report(TypedDict):
     footprint: Footprint
     working_set: WorkingSet
     skipped: dict[str, str]
+    lost: dict[str, str]
     backends: list[BackendResult]
     calls: CallCosts
     figures: list[Figure]

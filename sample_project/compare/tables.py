@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table as RichTable
 
-from compare.findings import OURS, PEER, result_of, speed_words
+from compare.findings import OURS, PEER, speed_words
 from compare.metrics import call_cells, microseconds, site_metrics, spread_text
 from compare.results import Report, sustained
 
@@ -81,14 +81,13 @@ def _best(report: Report, metric: Metric) -> str:
 
 def call_table(report: Report) -> Table:
     """Return one row per payload and operation with p50, mean and p99 of each backend."""
-    measured = [result for result in report["backends"] if result["key"] != "none"]
-    both = result_of(report, OURS) is not None and result_of(report, PEER) is not None
-    both = both and len(measured) < MOST_COLUMNS - 2
+    keys = {key for _, _, costs in call_cells(report) for key in costs}
+    measured = [result for result in report["backends"] if result["key"] in keys]
+    both = keys >= {OURS, PEER} and len(measured) < MOST_COLUMNS - 2
     many = len(measured) > MANY_CACHES
     rows = []
     named = ""
-    for payload, operation in call_cells(report):
-        costs = report["calls"]["costs"][payload][operation]
+    for payload, operation, costs in call_cells(report):
         fastest = min(summary["p50_us"] for summary in costs.values())
         cells = [Cell(text="" if payload == named else payload), Cell(text=operation)]
         named = payload
@@ -139,8 +138,12 @@ def to_rich(table: Table) -> RichTable:
     return drawn
 
 
-def to_markdown(table: Table) -> str:
-    """Return the table as GitHub writes tables; the best figures are bold."""
+def to_markdown(table: Table, *, small: bool = True) -> str:
+    """Return the table as GitHub writes tables; the best figures are bold.
+
+    Args:
+        small: With the second lines of figures, in brackets.
+    """
     names = [f"{name}, {group}" if group else name for group, name in table.headings]
     lines = [
         "| " + " | ".join(names) + " |",
@@ -148,9 +151,10 @@ def to_markdown(table: Table) -> str:
     ]
     for row in table.rows:
         cells = []
-        for cell in row:
+        for number, cell in enumerate(row):
             text = f"**{cell.text}**" if cell.best else cell.text
-            cells.append(f"{text} ({cell.small})" if cell.small else text)
+            two_lines = cell.small and (small or number < table.text_columns)
+            cells.append(f"{text} ({cell.small})" if two_lines else text)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -9,12 +9,13 @@ without touching them: what only pmemcache has is replaced here by the best that
 The law: a writer deletes after its commit, never before. A reader that misses in between would
 otherwise compute the old value from the old row and store it for good. With other caches one gap
 remains: a reader that reads the old row before the commit and stores after the delete; that value
-lives until it expires. pmemcache closes it: a value whose key or tag was deleted while it was being
-computed is not stored.
+lives until it expires. pmemcache closes it, by `get_or_set` with tags or `single_flight` (see
+`config/caches.py`): a value whose key or tag was deleted while it was being computed is not stored.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from contextvars import ContextVar
@@ -29,7 +30,7 @@ from places.latency import observe
 from pmemcache.integrations.django import PmemCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from places.models import City
 
@@ -89,9 +90,12 @@ def cached_values(
 ) -> dict[K, V]:
     """Return the value of each of *keys*, all looked up by one call, in their order.
 
+    What is missing is computed together and stored by one `set_many`. On pmemcache each is computed
+    by itself, once for all workers: `set_many` would put back what an edit has just deleted.
+
     Args:
         keys: What is asked for, with the key that it is stored under.
-        compute: Called once with all that were not there; what it leaves out is left out.
+        compute: Called with what was not there; what it leaves out is left out.
         timeout: Seconds until the new entries expire.
     """
     started = time.perf_counter()
@@ -99,10 +103,24 @@ def cached_values(
     observe("get_many", time.perf_counter() - started)
     missing = [asked for asked, key in keys.items() if key not in stored]
     _count(hits=len(keys) - len(missing), misses=len(missing))
-    computed = compute(missing) if missing else {}
-    cache.set_many({keys[asked]: value for asked, value in computed.items()}, timeout)
+    if _pmemcache() is not None:
+        computed = dict(_computed_each(missing, keys, compute, timeout))
+    else:
+        computed = dict(compute(missing)) if missing else {}
+        cache.set_many({keys[asked]: value for asked, value in computed.items()}, timeout)
     found = {asked: stored.get(key, computed.get(asked, _MISSING)) for asked, key in keys.items()}
     return {asked: value for asked, value in found.items() if value is not _MISSING}
+
+
+def _computed_each(
+    missing: Iterable[K],
+    keys: Mapping[K, str],
+    compute: Callable[[list[K]], Mapping[K, V]],
+    timeout: int,
+) -> Iterator[tuple[K, V]]:
+    for asked in missing:
+        with contextlib.suppress(KeyError):  # left out
+            yield asked, _get_or_set(keys[asked], lambda: compute([asked])[asked], timeout, ())  # noqa: B023
 
 
 def cached_function(

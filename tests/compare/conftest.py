@@ -144,6 +144,7 @@ def made_up_report() -> dict[str, Any]:
         "footprint": {"entries": 300, "entry_bytes": 4000, "payload_bytes": 3700},
         "working_set": {"requests": 1500, "entries": 4000, "bytes": 16_000_000},
         "skipped": {},
+        "lost": {},
         "backends": [
             _backend("none", "no cache", rate=50.0, p50_us=40_000, hits=0),
             _backend("locmem", "LocMemCache", rate=200.0, p50_us=5000, hits=1000, stale=7),

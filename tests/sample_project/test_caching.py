@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from places import cityfacts
 from places.caching import LookupCounts, cached_value, forget_city, lookup_counts
 from places.models import City
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_value_is_computed_once() -> None:
@@ -31,18 +36,20 @@ def test_lookups_of_a_request_are_counted() -> None:
 
 
 @pytest.mark.usefixtures("_world", "pmemcache_site")
+@pytest.mark.parametrize(
+    "read_late", [cityfacts.city_facts, lambda city_id: cityfacts.facts_of([city_id])[city_id]]
+)
 def test_facts_that_were_edited_while_they_were_computed_are_not_stored(
-    monkeypatch: pytest.MonkeyPatch,
+    read_late: Callable[[int], cityfacts.CityFacts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = cityfacts._read_facts
+    make = cityfacts._facts
 
-    def read_and_be_late(city_id: int) -> cityfacts.CityFacts:
-        facts = read(city_id)
-        City.objects.filter(pk=city_id).update(revision=facts.revision + 1)
-        forget_city(city_id)
-        return facts
+    def make_and_be_late(city: City) -> cityfacts.CityFacts:
+        City.objects.filter(pk=city.pk).update(revision=city.revision + 1)
+        forget_city(city.pk)
+        return make(city)
 
-    monkeypatch.setattr(cityfacts, "_read_facts", read_and_be_late)
-    late = cityfacts.city_facts(1)
+    monkeypatch.setattr(cityfacts, "_facts", make_and_be_late)
+    late = read_late(1)
     monkeypatch.undo()
     assert cityfacts.city_facts(1).revision == late.revision + 1

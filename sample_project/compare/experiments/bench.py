@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from compare.stores import Store, open_store
@@ -39,6 +39,11 @@ class Bench:
             for backend in self.backends
             if backend.caches and (not keys or backend.key in keys)
         ]
+
+    def only(self, backends: Sequence[Backend], *, plan: Plan) -> Bench:
+        """Return a bench of these *backends* and of another *plan*."""
+        sites = [site for site in self.sites if site.backend in backends]
+        return replace(self, backends=backends, sites=sites, plan=plan)
 
     @contextlib.contextmanager
     def stores(
