@@ -289,8 +289,9 @@ test-django6: $(WHEELS)/stamp ## the same with the newest Django 6, where Python
 test-sample: ## the sample site, in a headless browser too
 	$(PYTEST) tests/sample_project
 
+# The soak waits most of its minute, so the others run beside it.
 test-compare: ## the comparison's own parts
-	$(PYTEST) tests/compare
+	$(PYTEST) -n 2 --dist loadgroup tests/compare
 
 test-packaging: ## wheel, editable install and a wheel from the sdist, each in a fresh environment
 	$(PYTEST) tests/packaging

@@ -116,6 +116,7 @@ def measure(plan: CallPlan) -> CallCosts:
 def _fill(backend: str, cache: BaseCache, values: Mapping[str, object]) -> None:
     for payload, value in values.items():
         cache.set_many(dict.fromkeys(_keys(payload), value), TIMEOUT_SECONDS)
+        cache.set_many(dict.fromkeys(_written(payload), value), TIMEOUT_SECONDS)
     for payload, value in values.items():
         if cache.get_many(_keys(payload)) != dict.fromkeys(_keys(payload), value):
             message = f"{backend} does not return every {payload} that was stored in it"
@@ -127,18 +128,24 @@ def _keys(payload: str) -> list[str]:
     return [f"calls:{name}:{number}" for number in range(KEYS)]
 
 
+def _written(payload: str) -> list[str]:
+    """Return the keys that are written all the time, which are not those that are read."""
+    return [f"{key}:written" for key in _keys(payload)]
+
+
 def _operations(
     cache: BaseCache, payload: str, value: object, plan: CallPlan
 ) -> Iterator[tuple[str, Callable[[int], object], int]]:
     """Yield name, call (given a running number) and number of calls of each operation."""
     keys = _keys(payload)
     absent = [f"{key}:absent" for key in keys]
+    written = _written(payload)
     many = keys[:MANY]
     yield "get hit", lambda number: cache.get(keys[number % KEYS]), plan.calls_per_round
     yield "get miss", lambda number: cache.get(absent[number % KEYS]), plan.calls_per_round
     yield (
         "set",
-        lambda number: cache.set(keys[number % KEYS], value, TIMEOUT_SECONDS),
+        lambda number: cache.set(written[number % KEYS], value, TIMEOUT_SECONDS),
         plan.calls_per_round,
     )
     yield "get_many(100)", lambda _: cache.get_many(many), max(1, plan.calls_per_round // 10)

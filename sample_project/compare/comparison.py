@@ -136,6 +136,7 @@ class Comparison:
                 backends=backends,
                 sites=sites,
                 rate=rate,
+                say=self.narrator.say,
             )
             figures = self._figures(bench, lost)
         return Report(

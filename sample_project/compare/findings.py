@@ -193,7 +193,9 @@ def _figure_losses(report: Report) -> Iterator[Loss]:
                 place = panel["ticks"][int(x)] if panel["ticks"] else f"{x:,g}"
                 yield Loss(
                     where=f"{figure['title']}, {panel['title']}",
-                    figure=f"{panel['y_label']} at {place}".replace("\n", " "),
+                    figure=f"{panel['y_label'].removesuffix(' (log)')} at {place}".replace(
+                        "\n", " "
+                    ),
                     ours=f"{ours:,.4g}",
                     peer=peer["label"],
                     theirs=f"{theirs:,.4g}",

@@ -44,7 +44,6 @@ class Plan:
         traces: The most recorded traces that are replayed.
         stampedes: How often each way is overrun.
         restarts: How often sites are restarted; starting one takes seconds.
-        restart_requests: Sent before a restart.
         restart_seconds: How long the hit ratio is looked at after a restart.
         worker_counts: How many gunicorn workers the memory is looked at with.
         worker_requests: Sent before it is.
@@ -79,7 +78,6 @@ class Plan:
     traces: int = 1
     stampedes: int = 1
     restarts: int = 1
-    restart_requests: int = 1200
     restart_seconds: float = 2.0
     worker_counts: tuple[int, ...] = (1, 4)
     worker_requests: int = 500
@@ -98,20 +96,19 @@ FULL = Plan(
     call_rounds=40,
     repetitions=5,
     load_shares=(0.2, 0.4, 0.6, 0.8, 1.0),
-    load_seconds=2.0,
+    load_seconds=1.5,
     value_sizes=(64, 1024, 1 << 13, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24),
     scaling_counts=(1, 2, 3, 4),
-    scaling_seconds=0.5,
+    scaling_seconds=0.4,
     mix_seconds=0.4,
     capacity_mib=(1, 2, 4, 8, 16, 24),
-    capacity_requests=30_000,
+    capacity_requests=20_000,
     traces=3,
     stampedes=5,
     restarts=5,
-    restart_requests=3000,
     restart_seconds=4.0,
     worker_counts=(1, 2, 4, 8),
-    worker_requests=2000,
+    worker_requests=700,
     parts_requests=400,
 )
 """Everything, five times each."""
@@ -134,7 +131,6 @@ QUICK = replace(
     mix_seconds=0.05,
     capacity_mib=(2, 4),
     capacity_requests=2000,
-    restart_requests=150,
     restart_seconds=0.5,
     worker_counts=(1,),
     worker_requests=50,

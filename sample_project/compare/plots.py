@@ -77,7 +77,7 @@ def _draw_latencies(axes: Axes, report: Report) -> None:
             label=_latency_label(result),
         )
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_major_formatter(lambda value, _: _number(value))
     axes.yaxis.set_minor_formatter(lambda value, _: _minor_label(value))
     axes.tick_params(axis="y", which="minor", left=False, labelsize=8)
     axes.set_xticks(
@@ -180,7 +180,7 @@ def _finish_numbers(axes: Axes, panel: Panel) -> None:
             axis.set_ticks(points, [_size(point) for point in points])
             axis.set_minor_locator(mpl.ticker.NullLocator())
         else:
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
             axis.set_minor_formatter(FuncFormatter(lambda value, _: _minor_label(value)))
         axes.tick_params(axis=name, which="minor", left=False, bottom=False, labelsize=7.5)
     counted = {x for one in panel["series"] for x in one["x"]}
@@ -217,7 +217,7 @@ def _draw_bars(axes: Axes, panel: Panel) -> None:
         lows = [value for one in panel["series"] for value in one["low"] if value]
         if lows:
             axes.set_ylim(bottom=10 ** math.floor(math.log10(min(lows))))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
     else:
         axes.set_ylim(0, 1.15)
 
@@ -241,7 +241,7 @@ def _draw_stacked(axes: Axes, panel: Panel) -> None:
             va="center",
             fontsize=8.5,
         )
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
 
@@ -285,7 +285,7 @@ def call_plot(report: Report) -> str:
 
 def _finish_call_panel(axes: Axes, operation: str, payloads: Sequence[str]) -> None:
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_major_formatter(lambda value, _: _number(value))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="y", which="minor", left=False)
     axes.grid(visible=False, axis="x")
@@ -430,11 +430,16 @@ def _curve_shares() -> Iterator[float]:
 
 def _minor_label(value: float) -> str:
     """Label 2 and 5 between the powers of ten."""
-    return f"{value:,g}" if f"{value:e}"[0] in "25" else ""
+    return _number(value) if f"{value:e}"[0] in "25" else ""
+
+
+def _number(value: float) -> str:
+    """Write the number of a tick, without an exponent."""
+    return f"{value:,.0f}" if value >= 1 and value == round(value) else f"{value:g}"
 
 
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return f'<div class="plot">{text[text.index("<svg") :]}</div>'

@@ -144,7 +144,8 @@ def _calls_lead(report: Report) -> str:
     plan = report["plan"]
     return (
         f"One process, {plan['call_rounds']} rounds of {plan['calls_per_round']} calls of each "
-        "kind (a tenth of it for get_many), the backends in turns. "
+        "kind (a tenth of it for get_many), the backends in turns; what is read is not what is "
+        "written. "
         "The settings are the site's own, with the whole budget. The cost of RedisCache is that "
         "of Django's adapter and the redis package, too, not of the server alone."
     )

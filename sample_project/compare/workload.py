@@ -83,6 +83,13 @@ def requests(
             yield Request("POST", f"/api/city/{city.geonameid}/revision/", city.geonameid)
 
 
+def pages_of(cities: Sequence[City]) -> list[str]:
+    """Return every address that requests for these cities read, each once."""
+    paths = [f"/city/{city.geonameid}/" for city in cities]
+    paths += [f"/api/city/{city.geonameid}/nearby/" for city in cities]
+    return [*paths, *dict.fromkeys(f"/country/{city.country}/" for city in cities)]
+
+
 def cached_entries(planned: Iterable[Request]) -> int:
     """Return how many different values of the site's cache these requests ask for.
 

@@ -24,6 +24,11 @@ PAYLOADS = ("50 B str", "1 KiB bytes", "2 KiB session dict", "10 KiB html")
 OPERATIONS = ("get hit", "get miss", "set", "get_many(100)")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: everything else runs beside it."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def _summary(p50_us: float) -> dict[str, float]:
     return {
         "count": 100,

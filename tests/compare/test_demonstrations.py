@@ -34,6 +34,7 @@ STORIES = {
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("beside the soak")  # not beside each other: their pools are in one place
 @pytest.mark.parametrize("name", STORIES)
 def test_demonstration_shows_what_it_promises_and_leaves_nothing_behind(name: str) -> None:
     before = set(POOLS.glob("compare-*"))

@@ -38,6 +38,7 @@ def bench(tmp_path: Path) -> Bench:
         backends=[LOCMEM, REDIS, PMEMCACHE],
         sites=[],
         rate=1.0,
+        say=print,
     )
 
 

@@ -23,7 +23,7 @@ def test_point_is_the_median_of_its_repetitions_with_least_and_most() -> None:
 def test_loss_in_a_figure_is_the_worst_point_and_never_to_ourselves(made_up_report: Any) -> None:
     (loss,) = [loss for loss in losses(made_up_report) if loss.where.startswith("A figure")]
     assert (loss.peer, loss.ours, loss.theirs) == ("RedisCache", "12", "9")
-    assert loss.figure == "ms (log) at 2"
+    assert loss.figure == "ms at 2"
     assert loss.factor == pytest.approx(12 / 9)
 
 

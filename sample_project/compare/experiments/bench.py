@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from compare.stores import Store, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from compare.backends import Backend
@@ -31,6 +31,14 @@ class Bench:
     backends: Sequence[Backend]
     sites: Sequence[Site]
     rate: float
+    say: Callable[[str], None]
+
+    def repetitions(self, count: int) -> Iterator[int]:
+        """Yield 0, 1, ..., and say so: with all caches a repetition may take minutes."""
+        for number in range(count):
+            if count > 1:
+                self.say(f"  repetition {number + 1} of {count}")
+            yield number
 
     def caches(self, *keys: str) -> list[Backend]:
         """Return the backends that store anything; with *keys*, those of them."""

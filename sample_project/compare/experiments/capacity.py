@@ -61,7 +61,7 @@ def measure(bench: Bench) -> Figure:
 
 def _panel(bench: Bench, trace: str | None) -> Panel:
     points: dict[str, dict[float, list[float]]] = {}
-    for repetition in range(bench.plan.repetitions if trace is None else 1):
+    for repetition in bench.repetitions(bench.plan.repetitions if trace is None else 1):
         requests = {
             "trace": trace,
             "folder": os.environ.get("PMEMCACHE_TRACES"),

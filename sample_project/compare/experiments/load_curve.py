@@ -29,7 +29,7 @@ def measure(bench: Bench) -> Figure:
     # Beyond what any of them has been asked for.
     skip = 10 * plan.warmup_requests
     seen: dict[str, dict[float, list[Outcome]]] = {}
-    for repetition in range(plan.repetitions):
+    for repetition in bench.repetitions(plan.repetitions):
         for number, rate in enumerate(rates):
             limit = max(1, round(rate * plan.load_seconds))
             for place in range(len(bench.sites)):

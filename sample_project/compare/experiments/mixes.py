@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from compare import servers, tasks
+from compare.backends import BY_KEY
 from compare.client import ask
 from compare.figures import Figure, Panel, panel, series
 from compare.opening import open_cache
@@ -52,6 +53,7 @@ def measure(bench: Bench) -> Figure:
                 "rounds": bench.plan.repetitions,
             },
         )
+    misses = ", ".join(f"{BY_KEY[key].label} {ratio:.3f}" for key, ratio in found["misses"].items())
     mixes = panel(
         "one process, calls a second by kind of load",
         x="",
@@ -76,7 +78,7 @@ def measure(bench: Bench) -> Figure:
             "edited on one and read on the other. Two hosts can share a server, and cannot share "
             "a pool."
         ),
-        notes=[f"Miss ratio of the reads: {found['misses']}."],
+        notes=[f"Miss ratio of the reads: {misses}."],
         columns=1,
         panels=[mixes, _hosts(bench)],
     )
@@ -130,7 +132,7 @@ def _stale_share(bench: Bench, backend: Backend, stack: contextlib.ExitStack) ->
 
 
 def run(argument: dict[str, Any]) -> dict[str, Any]:
-    """Return calls a second by backend and mix, one for each round, and the misses in words."""
+    """Return calls a second by backend and mix, one for each round, and the miss ratios."""
     rates: dict[str, dict[int, list[float]]] = {}
     missed: dict[str, list[int]] = {}
     for key, location in argument["locations"].items():
@@ -151,8 +153,10 @@ def run(argument: dict[str, Any]) -> dict[str, Any]:
             missed[key] = [before[0] + reads, before[1] + misses]
         cache.clear()
         cache.close()
-    words = ", ".join(f"{key} {misses / reads:.3f}" for key, (reads, misses) in missed.items())
-    return {"rates": rates, "misses": words}
+    return {
+        "rates": rates,
+        "misses": {key: misses / reads for key, (reads, misses) in missed.items()},
+    }
 
 
 def _call(cache: BaseCache, mix: Mix, value: bytes, seconds: float) -> tuple[int, int, int]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from compare.client import ask_all
 from compare.driver import Drive, drive_in_own_process
 from compare.figures import Figure, panel, series
 from compare.stage import Setting, served
 from compare.stores import open_store
+from compare.workload import pages_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from compare.backends import Backend
     from compare.experiments.bench import Bench
 
-CITIES = 400
+CITIES = 200
 CACHE_BYTES = 64 << 20
 RECENT = 100
 """The hit ratio is that of so many requests."""
@@ -31,21 +32,21 @@ def measure(bench: Bench) -> Figure:
     """Return the figure."""
     backends = bench.caches("locmem", "redis", "pmemcache")
     seen: dict[str, list[list[Moment]]] = {}
-    for _repetition in range(bench.plan.restarts):
+    for _repetition in bench.repetitions(bench.plan.restarts):
         for backend in backends:
             seen.setdefault(backend.key, []).append(_restart(bench, backend))
     labels = {backend.key: backend.label for backend in backends}
     notes = [
-        f"{labels[key]}: 95 % after "
-        f"{_spread([_seconds_to_warm(moments) for moments in attempts])}, {_misses(attempts)} "
-        "misses."
+        f"{labels[key]}: 95 % {_spread([_seconds_to_warm(moments) for moments in attempts])}; "
+        f"{_misses(attempts)} misses."
         for key, attempts in seen.items()
     ]
     return Figure(
         name="restart",
         title="After a restart of all workers",
         lead=(
-            f"Pages of {CITIES} cities, all of which fit the cache. gunicorn ends and starts "
+            f"Pages of {CITIES} cities, all of which fit the cache and were asked for before. "
+            "gunicorn ends and starts "
             "again; the clock starts when the site answers. A server that was not restarted "
             "stays warm, and so "
             f'does a pool with lifetime="restart". Hit ratio of every {BIN_SECONDS:g} s; 95 % is '
@@ -77,28 +78,21 @@ def _restart(bench: Bench, backend: Backend) -> list[Moment]:
             lifetime="restart",
         )
         plan = bench.plan
-        warm = Drive(
-            socket_path="",
-            cities=bench.cities[:CITIES],
-            seed=plan.seed,
-            exponent=plan.exponent,
-            connections=plan.closed_connections,
-            limit=plan.restart_requests,
-            seconds=plan.warmup_seconds,
-        )
-        again = replace(
-            warm,
-            connections=plan.open_connections,
-            skip=plan.restart_requests,
-            limit=max(1, round(bench.rate * plan.restart_seconds)),
-            seconds=None,
-            rate=bench.rate,
-            moments=True,
-        )
+        cities = bench.cities[:CITIES]
         with served(bench.database, setting) as server:
-            drive_in_own_process(replace(warm, socket_path=server.socket_path))
+            ask_all(server, pages_of(cities), connections=plan.closed_connections)
         with served(bench.database, setting) as server:
-            outcome = drive_in_own_process(replace(again, socket_path=server.socket_path))
+            drive = Drive(
+                socket_path=server.socket_path,
+                cities=cities,
+                seed=plan.seed,
+                exponent=plan.exponent,
+                connections=plan.open_connections,
+                limit=max(1, round(bench.rate * plan.restart_seconds)),
+                rate=bench.rate,
+                moments=True,
+            )
+            outcome = drive_in_own_process(drive)
         return [(seconds, hits, misses) for seconds, hits, misses in outcome.moments]
 
 
@@ -118,10 +112,10 @@ def _seconds_to_warm(moments: Sequence[Moment]) -> float | None:
 def _spread(times: Sequence[float | None]) -> str:
     reached = sorted(moment for moment in times if moment is not None)
     if len(reached) < len(times):
-        return f"never in {len(times) - len(reached)} of {len(times)} restarts"
+        return f"not reached in {len(times) - len(reached)} of {len(times)} restarts"
     if reached[-1] == 0:
-        return "0 s (the first hundred requests hit)"
-    return f"{reached[0]:.2f} to {reached[-1]:.2f} s"
+        return "from the first request on"
+    return f"after {reached[0]:.2f} to {reached[-1]:.2f} s"
 
 
 def _misses(attempts: Sequence[Sequence[Moment]]) -> int:

@@ -28,7 +28,7 @@ def measure(bench: Bench) -> Figure:
     """Return the figure."""
     backends = bench.caches("locmem", "redis", "pmemcache", "pmemcache_hot")
     seen: dict[str, dict[float, list[Taken]]] = {}
-    for _repetition in range(bench.plan.restarts):
+    for _repetition in bench.repetitions(bench.plan.restarts):
         for workers in bench.plan.worker_counts:
             for backend in backends:
                 by_count = seen.setdefault(backend.key, {})
