@@ -99,14 +99,10 @@ class Loading(Counting):
             return value
         once = Once(default if callable(default) else lambda: default)
         if self._loads_once or tags:
-            return load(
-                self._shared,
-                "get_or_set",
-                lambda cache: cache.load_missing(
-                    self._pool_key(key, version), once, self._ttl_seconds(timeout), tags=tags
-                ),
-                once,
+            call = self._loading_call(
+                "load_missing", key, once, timeout=timeout, version=version, tags=tags
             )
+            return load(self._shared, "get_or_set", call, once)
         value = once()
         self._add(key, value, timeout, version)
         return self._get(key, value, version)
@@ -120,20 +116,28 @@ class Loading(Counting):
             return value
         once = Once(default if callable(default) else lambda: default)
         if self._loads_once or tags:
-            return await aload(
-                self._shared,
-                "get_or_set",
-                lambda cache: cache.aload_missing(
-                    self._pool_key(key, version),
-                    once.awaited,
-                    self._ttl_seconds(timeout),
-                    tags=tags,
-                ),
-                once,
+            call = self._loading_call(
+                "aload_missing", key, once.awaited, timeout=timeout, version=version, tags=tags
             )
+            return await aload(self._shared, "get_or_set", call, once)
         value = await once.awaited()
         self._add(key, value, timeout, version)
         return self._get(key, value, version)
+
+    def _loading_call(  # noqa: PLR0913 - what `get_or_set` takes
+        self,
+        method: str,
+        key: Any,
+        loader: Callable[..., Any],
+        *,
+        timeout: Any,
+        version: int | None,
+        tags: Tags,
+    ) -> Callable[[Any], Any]:
+        """Return what loads *key* in a cache by its *method*, with Django's arguments."""
+        return lambda cache: getattr(cache, method)(
+            self._pool_key(key, version), loader, self._ttl_seconds(timeout), tags=tags
+        )
 
     # Tags
 

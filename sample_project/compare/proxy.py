@@ -62,7 +62,7 @@ def _proxy(
 
 def round_trip_us(socket_path: str) -> float:
     """Return the median microseconds that a Redis takes for the shortest of all questions."""
-    taken = []
+    taken: list[int] = []
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(socket_path)
         end = time.monotonic() + PING_SECONDS

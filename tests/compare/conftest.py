@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 import tempfile
 from dataclasses import asdict
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SAMPLE_PROJECT = Path(__file__).resolve().parents[2] / "sample_project"
 sys.path.insert(0, str(SAMPLE_PROJECT))
@@ -22,6 +24,24 @@ from compare.plan import Plan  # noqa: E402
 
 PAYLOADS = ("50 B str", "1 KiB bytes", "2 KiB session dict", "10 KiB html")
 OPERATIONS = ("get hit", "get miss", "set", "get_many(100)")
+
+
+@pytest.fixture
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the tests' Python in the sample project, and return what it printed."""
+
+    def run(*arguments: str, seconds: float, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=SAMPLE_PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+            env={**os.environ, **more},
+        )
+
+    return run
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

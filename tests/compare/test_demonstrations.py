@@ -4,10 +4,8 @@ import io
 import random
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from demonstrations import demonstration
@@ -18,7 +16,6 @@ from django.core.management.base import CommandError
 if TYPE_CHECKING:
     import contextlib
 
-SAMPLE_PROJECT = Path(__file__).resolve().parents[2] / "sample_project"
 HAS_REDIS = shutil.which("redis-server") is not None
 POOLS = Path("/dev/shm")  # noqa: S108 - where the demonstrations keep their pools
 
@@ -36,17 +33,12 @@ STORIES = {
 @pytest.mark.slow
 @pytest.mark.xdist_group("beside the soak")  # not beside each other: their pools are in one place
 @pytest.mark.parametrize("name", STORIES)
-def test_demonstration_shows_what_it_promises_and_leaves_nothing_behind(name: str) -> None:
+def test_demonstration_shows_what_it_promises_and_leaves_nothing_behind(
+    name: str, run_python: Any
+) -> None:
     before = set(POOLS.glob("compare-*"))
     options = ["--seconds", "2"] if name == "show_kill" else []
-    done = subprocess.run(
-        [sys.executable, "manage.py", name, "--no-color", *options],
-        cwd=SAMPLE_PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    done = run_python("manage.py", name, "--no-color", *options, seconds=200)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(STORIES[name], done.stdout), done.stdout
     assert "✓" in done.stdout

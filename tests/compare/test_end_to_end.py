@@ -3,14 +3,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from compare.comparison import EXPERIMENTS
 
-SAMPLE_PROJECT = Path(__file__).resolve().parents[2] / "sample_project"
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CHOSEN = ("none", "locmem", "redis", "pmemcache")
 BROKEN = "memcached"
@@ -20,23 +19,19 @@ BROKEN = "memcached"
 @pytest.mark.slow
 @pytest.mark.xdist_group("beside the soak")
 @pytest.mark.timeout(600)
-def test_quick_comparison_measures_every_cache_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_quick_comparison_measures_every_cache_and_leaves_nothing_behind(
+    tmp_path: Path, run_python: Any
+) -> None:
     server = tmp_path / BROKEN
     server.write_text("#!/bin/sh\necho no memory today\nexit 3\n")
     server.chmod(0o755)
     pools = tmp_path / "pools"
     pools.mkdir()
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "compare", "--quick", "--backends", *CHOSEN, BROKEN),
-            *("--output", str(tmp_path / "out"), "--pool-directory", str(pools)),
-        ],
-        cwd=SAMPLE_PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=580,
-        check=False,
-        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    done = run_python(
+        *("-m", "compare", "--quick", "--backends", *CHOSEN, BROKEN),
+        *("--output", str(tmp_path / "out"), "--pool-directory", str(pools)),
+        seconds=580,
+        PATH=f"{tmp_path}:{os.environ['PATH']}",
     )
     # The report is there, the status says that it lacks something.
     assert done.returncode == 1, done.stdout + done.stderr
@@ -71,21 +66,16 @@ def test_quick_comparison_measures_every_cache_and_leaves_nothing_behind(tmp_pat
     assert list(pools.iterdir()) == []
 
 
-def test_backend_that_cannot_be_imported_ends_the_comparison(tmp_path: Path) -> None:
+def test_backend_that_cannot_be_imported_ends_the_comparison(
+    tmp_path: Path, run_python: Any
+) -> None:
     # A package of this name that comes first on the path hides the installed one.
     (tmp_path / "pmemcache").mkdir()
     (tmp_path / "pmemcache" / "__init__.py").touch()
     command = "import sys, compare.__main__ as m; sys.path.insert(0, sys.argv.pop(1)); "
     command += "sys.exit(m.main(sys.argv[1:]))"
     arguments = ["--quick", "--output", str(tmp_path / "out")]
-    done = subprocess.run(
-        [sys.executable, "-c", command, str(tmp_path), *arguments],
-        cwd=SAMPLE_PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    done = run_python("-c", command, str(tmp_path), *arguments, seconds=240)
     assert done.returncode == 1
     assert "pmemcache cannot be imported" in done.stdout
     assert not (tmp_path / "out").exists()

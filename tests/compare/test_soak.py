@@ -4,11 +4,8 @@ import asyncio
 import contextlib
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from compare.http_client import Response
@@ -18,7 +15,9 @@ from soak.soak import KINDS, faults_of_death
 from soak.visitors import Tally, Visitors, addresses
 from soak.watch import Growth, Sample, Watch
 
-SAMPLE_PROJECT = Path(__file__).resolve().parents[2] / "sample_project"
+if TYPE_CHECKING:
+    from pathlib import Path
+
 PAGE = b"""<form><input type="hidden" name="csrfmiddlewaretoken" value="aB3">
 <button class="favourite" name="action" value="add">Add</button></form>
 <p>Lisbon, 517,802 people, revision 4 ...</p>"""
@@ -131,18 +130,9 @@ def test_requests_to_a_site_that_is_gone_are_faults(site: Any) -> None:
 
 
 @pytest.mark.slow
-def test_site_survives_a_minute_of_load_and_dying_workers(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "soak", "--short"),
-            *("--output", str(tmp_path / "out"), "--pool-directory", str(tmp_path)),
-        ],
-        cwd=SAMPLE_PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+def test_site_survives_a_minute_of_load_and_dying_workers(tmp_path: Path, run_python: Any) -> None:
+    where = ["--output", str(tmp_path / "out"), "--pool-directory", str(tmp_path)]
+    done = run_python("-m", "soak", "--short", *where, seconds=240)
     assert done.returncode == 0, done.stdout + done.stderr
     stages = json.loads((tmp_path / "out" / "soak.json").read_text())["stages"]
     assert [stage["kind"] for stage in stages[::2]] == [kind.name for kind in KINDS]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from compare import tasks
 from compare.stores import Store, open_store
 
 if TYPE_CHECKING:
@@ -52,6 +53,12 @@ class Bench:
         """Return a bench of these *backends* and of another *plan*."""
         sites = [site for site in self.sites if site.backend in backends]
         return replace(self, backends=backends, sites=sites, plan=plan)
+
+    def run_on_stores(self, module: str, *, budget_bytes: int, **argument: Any) -> Any:
+        """Return what an experiment's own process finds on a new store of each cache."""
+        with self.stores(self.caches(), budget_bytes=budget_bytes) as stores:
+            locations = {key: store.location for key, store in stores.items()}
+            return tasks.run_task(module, {"locations": locations, **argument})
 
     @contextlib.contextmanager
     def stores(

@@ -43,16 +43,12 @@ MIXES: tuple[Mix, ...] = (
 
 def measure(bench: Bench) -> Figure:
     """Return the figure."""
-    backends = bench.caches()
-    with bench.stores(backends, budget_bytes=BUDGET_BYTES) as stores:
-        found = tasks.run_task(
-            "compare.experiments.mixes",
-            {
-                "locations": {key: store.location for key, store in stores.items()},
-                "seconds": bench.plan.mix_seconds,
-                "rounds": bench.plan.repetitions,
-            },
-        )
+    found = bench.run_on_stores(
+        "compare.experiments.mixes",
+        budget_bytes=BUDGET_BYTES,
+        seconds=bench.plan.mix_seconds,
+        rounds=bench.plan.repetitions,
+    )
     misses = ", ".join(f"{BY_KEY[key].label} {ratio:.3f}" for key, ratio in found["misses"].items())
     mixes = panel(
         "one process, calls a second by kind of load",

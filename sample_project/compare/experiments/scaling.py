@@ -32,17 +32,14 @@ READY = b"ready"
 
 def measure(bench: Bench) -> Figure:
     """Return the figure."""
-    backends, counts = bench.caches(), bench.plan.scaling_counts
-    with bench.stores(backends, budget_bytes=BUDGET_BYTES) as stores:
-        found = tasks.run_task(
-            "compare.experiments.scaling",
-            {
-                "locations": {key: store.location for key, store in stores.items()},
-                "seconds": bench.plan.scaling_seconds,
-                "counts": counts,
-                "rounds": bench.plan.repetitions,
-            },
-        )
+    counts = bench.plan.scaling_counts
+    found = bench.run_on_stores(
+        "compare.experiments.scaling",
+        budget_bytes=BUDGET_BYTES,
+        seconds=bench.plan.scaling_seconds,
+        counts=counts,
+        rounds=bench.plan.repetitions,
+    )
     panels = [
         panel(
             f"{min(counts)} to {max(counts)} {unit}",

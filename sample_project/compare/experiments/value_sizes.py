@@ -33,16 +33,12 @@ TIMEOUT_SECONDS = 3600
 
 def measure(bench: Bench) -> Figure:
     """Return the figure."""
-    backends = bench.caches()
-    with bench.stores(backends, budget_bytes=BUDGET_BYTES) as stores:
-        found = tasks.run_task(
-            "compare.experiments.value_sizes",
-            {
-                "locations": {key: store.location for key, store in stores.items()},
-                "sizes": bench.plan.value_sizes,
-                "rounds": bench.plan.repetitions,
-            },
-        )
+    found = bench.run_on_stores(
+        "compare.experiments.value_sizes",
+        budget_bytes=BUDGET_BYTES,
+        sizes=bench.plan.value_sizes,
+        rounds=bench.plan.repetitions,
+    )
     panels = [
         panel(
             f"{operation}, {kind}",

@@ -13,8 +13,11 @@ from compare.stage import Setting, served
 from compare.stores import open_store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from compare.backends import Backend
     from compare.experiments.bench import Bench
+    from compare.figures import Better, Panel
 
 
 class Taken(NamedTuple):
@@ -45,30 +48,27 @@ def measure(bench: Bench) -> Figure:
         notes=[],
         columns=2,
         panels=[
-            panel(
-                "memory of site and cache",
-                x="gunicorn workers",
-                y="MiB",
-                better="lower",
-                series=[
-                    series(
-                        key, {count: [one.mebibytes for one in all_] for count, all_ in by.items()}
-                    )
-                    for key, by in seen.items()
-                ],
-            ),
-            panel(
-                "hit ratio beside it",
-                x="gunicorn workers",
-                y="hit ratio",
-                better="higher",
-                series=[
-                    series(
-                        key, {count: [one.hit_ratio for one in all_] for count, all_ in by.items()}
-                    )
-                    for key, by in seen.items()
-                ],
-            ),
+            _panel("memory of site and cache", "MiB", "lower", seen, lambda one: one.mebibytes),
+            _panel("hit ratio beside it", "hit ratio", "higher", seen, lambda one: one.hit_ratio),
+        ],
+    )
+
+
+def _panel(
+    title: str,
+    y: str,
+    better: Better,
+    seen: dict[str, dict[float, list[Taken]]],
+    figure: Callable[[Taken], float],
+) -> Panel:
+    return panel(
+        title,
+        x="gunicorn workers",
+        y=y,
+        better=better,
+        series=[
+            series(key, {count: [figure(one) for one in taken] for count, taken in by.items()})
+            for key, by in seen.items()
         ],
     )
 
