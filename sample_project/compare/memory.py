@@ -55,7 +55,23 @@ def measure(site_pid: int, server_pids: Iterable[int], pool_directory: Path) -> 
     return MemoryUse(
         site_bytes=sum(found.pss_bytes for found in site if found.pool_file is None),
         server_bytes=sum(found.pss_bytes for found in server),
-        pool_bytes=sum(path.stat().st_blocks * BLOCK_BYTES for path in pool_files),
+        pool_bytes=file_bytes(pool_files),
+    )
+
+
+def file_bytes(paths: Iterable[Path]) -> int:
+    """Return what the blocks of these files take."""
+    return sum(path.stat().st_blocks * BLOCK_BYTES for path in paths)
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Return the memory of a process that belongs to no file, what it shares by fork in parts.
+
+    Unlike all of its PSS this does not grow when another program that maps the same libraries ends.
+    """
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(
+        int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss_Anon:")
     )
 
 

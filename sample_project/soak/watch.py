@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from compare.memory import family, measure
+from compare.memory import anonymous_bytes, family, file_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ REST_SECONDS = 1.0
 
 
 class Sample(NamedTuple):
-    """What all processes of a site take at one moment."""
+    """What all processes of a site take at one moment, but for what they map of files."""
 
     memory_bytes: int
     pool_bytes: int
@@ -83,11 +83,12 @@ class Watch:
         """Take one sample; one that meets a process in the moment of its death is dropped."""
         try:
             pids = family(self._master)
-            memory = measure(self._master, (), self._pool_directory)
+            memory = sum(map(anonymous_bytes, pids))
+            pool = file_bytes(self._pool_directory.rglob("*"))
         except OSError:
             return
         self.workers.update(pids[1:])
-        self.samples.append(Sample(memory.site_bytes, memory.pool_bytes))
+        self.samples.append(Sample(memory, pool))
 
     async def rest(self, *, workers_last: bool) -> None:
         """Count descriptors while nobody asks for anything.

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from compare.memory import family, mappings, measure
+from compare.memory import anonymous_bytes, family, mappings, measure
 
 SMAPS = """\
 55d0c0a00000-55d0c0a20000 r-xp 00000000 fe:00 1234             /usr/bin/python3.11
@@ -64,3 +64,17 @@ def test_pool_files_are_counted_by_their_blocks(tmp_path: Path) -> None:
     assert used.site_bytes > 1 << 20
     assert used.server_bytes == 0
     assert used.total_bytes == used.site_bytes + used.pool_bytes
+
+
+def test_anonymous_memory_grows_by_what_is_allocated_and_not_by_what_is_mapped(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "mapped"
+    file.write_bytes(bytes(32 << 20))
+    before = anonymous_bytes(os.getpid())
+    with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 0) as mapped:
+        assert sum(mapped[:: 1 << 12]) == 0
+        assert anonymous_bytes(os.getpid()) < before + (8 << 20)
+    kept = bytearray(b"x") * (32 << 20)
+    assert anonymous_bytes(os.getpid()) > before + (24 << 20)
+    assert len(kept) == 32 << 20
