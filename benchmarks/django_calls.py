@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 7
 KEYS = 100
-REPEATS = 5
+REPEATS = 20
 THREADS = 4
 THREAD_SECONDS = 0.5
 TEXT = "A sentence of fifty characters, as is often cached"

@@ -89,8 +89,15 @@ class PoolKeys(BaseCache):
         """
         start = "" if self._namespace is None else self._namespace.prefix()
         if self.key_func is self._plain_key_func:
-            made = f"{self._prefix_of(version)}{key!s}"
-            if len(made) <= MEMCACHE_MAX_KEY_LENGTH and is_harmless(made):
+            prefix = self._start if version is None else self._prefix_of(version)
+            made = f"{prefix}{key!s}"
+            # `is_harmless`, written out: this is the path of every call but hot hits.
+            if (
+                len(made) <= MEMCACHE_MAX_KEY_LENGTH
+                and made.isascii()
+                and made.isprintable()
+                and " " not in made
+            ):
                 return start + made
             if not self._warns:
                 return _checked(start + made)

@@ -107,7 +107,8 @@ class SharedPool:
 
     def pool(self) -> Pool:
         """Return the pool of the open cache; raise as `cache` does."""
-        return self.cache().pool
+        cache = self._cache
+        return self._open().pool if cache is None else cache.pool
 
     def failed(self, operation: str, error: BaseException) -> None:
         """Log that *operation* failed; a pool that somebody closed is opened anew next time."""
