@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.markup import escape
@@ -373,9 +373,10 @@ def measure_with_those_that_can(experiment: Experiment, bench: Bench) -> Figure:
         return experiment.measure(bench)
     except FAILURES:
         reasons: dict[str, str] = {}
+        once = replace(bench.plan, repetitions=1, restarts=1, stampedes=1)
         for backend in bench.backends:
             try:
-                experiment.measure(bench.only([backend], plan=QUICK))
+                experiment.measure(bench.only([backend], plan=once))
             except FAILURES as error:
                 reasons[backend.label] = str(error).strip()
             except Exception:  # noqa: BLE001, S110 - it has no part in this figure

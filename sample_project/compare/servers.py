@@ -103,9 +103,11 @@ def redis_like(command: Sequence[str], socket_path: str, *, directory: Path) -> 
 def memcached_command(socket_path: str, *, budget_bytes: int) -> list[str]:
     """Return the command of a Memcached of *budget_bytes*; a large one takes large values."""
     executable = shutil.which("memcached") or "memcached"
+    mebibytes = max(1, budget_bytes >> 20)
     largest = "64m" if budget_bytes >= LARGE_BYTES else "1m"
-    command = [executable, "-s", socket_path, "-m", str(max(1, budget_bytes >> 20))]
-    command += ["-I", largest, "-c", "1024"]
+    if mebibytes == 1:
+        largest = "512k"  # half of all is the most that it agrees to
+    command = [executable, "-s", socket_path, "-m", str(mebibytes), "-I", largest, "-c", "1024"]
     return [*command, "-u", "root"] if os.geteuid() == 0 else command
 
 

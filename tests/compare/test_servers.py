@@ -33,9 +33,10 @@ def test_redis_is_gone_after_its_block() -> None:
 
 
 @pytest.mark.skipif(shutil.which("memcached") is None, reason="memcached is not installed")
-def test_memcached_is_gone_after_its_block() -> None:
+@pytest.mark.parametrize("mebibytes", [1, 2, 16, 256])
+def test_memcached_is_gone_after_its_block(mebibytes: int) -> None:
     with servers.scratch_directory() as directory:
-        with servers.memcached(directory, budget_bytes=1 << 24) as server:
+        with servers.memcached(directory, budget_bytes=mebibytes << 20) as server:
             assert Path(server.socket_path).is_socket()
             assert server.process.poll() is None
         assert server.process.poll() is not None

@@ -45,6 +45,7 @@ def measure(bench: Bench) -> Figure:
     notes = (
         [] if names else ["PMEMCACHE_TRACES names no folder, so no recorded trace was replayed."]
     )
+    notes += [MEMCACHED_NOTE] if bench.caches("memcached") else []
     return Figure(
         name="capacity",
         title="Hit ratio against bytes",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from compare.backends import Backend
     from compare.experiments.bench import Bench
 
-CITIES = 200
+CITIES = 150
 CACHE_BYTES = 64 << 20
 RECENT = 100
 """The hit ratio is that of so many requests."""
