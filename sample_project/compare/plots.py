@@ -54,6 +54,7 @@ PART_COLOURS = ("#1f6fb2", "#c8443a", "#e0a32e", "#9aa0a6", "#cfd5db")
 TITLE: dict[str, Any] = {"loc": "left", "fontsize": 10, "fontweight": "bold"}
 WIDTH = 9.2
 OURS_WIDTH, LINE_WIDTH = 2.4, 1.5
+MANY_TICKS = 5
 FEW_POINTS = 25
 """Lines of more points are drawn without marking each."""
 
@@ -177,7 +178,8 @@ def _finish_numbers(axes: Axes, panel: Panel) -> None:
         axes.set(**{f"{name}scale": "log"})
         if scale == "log2":
             points = sorted({x for one in panel["series"] for x in one["x"]})
-            axis.set_ticks(points, [_size(point) for point in points])
+            small = 7.5 if len(points) > MANY_TICKS else 10
+            axis.set_ticks(points, [_size(point) for point in points], fontsize=small)
             axis.set_minor_locator(mpl.ticker.NullLocator())
         else:
             axis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
@@ -250,7 +252,7 @@ def _size(value: float) -> str:
     """Return a number of bytes, or of MiB, as short as it can be."""
     for unit, suffix in ((1 << 20, "Mi"), (1 << 10, "Ki")):
         if value >= unit:
-            return f"{value / unit:g} {suffix}"
+            return f"{value / unit:g}\N{NARROW NO-BREAK SPACE}{suffix}"
     return f"{value:g}"
 
 
@@ -385,7 +387,7 @@ def _draw_stale(axes: Axes, report: Report) -> None:
         color=[BY_KEY[result["key"]].colour for result in report["backends"]],
     )
     axes.bar_label(bars, [f"{count:,}" for count in counts], padding=4)
-    axes.set_xlim(0, max(*counts, 1) * 1.25)
+    axes.set_xlim(0, max(*counts, 4) * 1.25)
     _finish_bars(axes, f"of about {max(r['open']['reads'] for r in report['backends']):,} reads")
 
 
