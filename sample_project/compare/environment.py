@@ -110,7 +110,7 @@ def _version_of(server: str) -> str:
     if executable is None:
         return "not installed"
     command = [executable, "--version"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _field(cpuinfo: str, name: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ from django.core.management.base import BaseCommand, CommandError
 if TYPE_CHECKING:
     from compare.workload import City
 
-POOL_PARENT = Path("/dev/shm")  # noqa: S108 - a private directory is made in it
+POOL_PARENT = Path(os.environ.get("SAMPLE_POOL_DIRECTORY") or "/dev/shm")  # noqa: S108
+"""A private directory is made in it."""
 
 
 class Demonstration(BaseCommand):
