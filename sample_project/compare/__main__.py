@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 DEFAULT_DATABASE = SITE_DIRECTORY.parent / "build" / "sample" / "places.sqlite3"
 
-MINUTES = {"quick": 1, "short": 5, "full": 40}
+MINUTES = {"quick": 1, "short": 6, "full": 40}
 
 
 class ConsoleNarrator:

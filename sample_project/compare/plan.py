@@ -85,7 +85,7 @@ class Plan:
 
 
 SHORT = Plan()
-"""About five minutes: every figure, few points."""
+"""About six minutes: every figure, few points."""
 
 FULL = Plan(
     warmup_requests=3000,
