@@ -44,6 +44,7 @@ class Plan:
         traces: The most recorded traces that are replayed.
         stampedes: How often each way is overrun.
         restarts: How often sites are restarted; starting one takes seconds.
+        restart_cities: Whose pages are asked for before a restart.
         restart_seconds: How long the hit ratio is looked at after a restart.
         worker_counts: How many gunicorn workers the memory is looked at with.
         worker_requests: Sent before it is.
@@ -78,6 +79,7 @@ class Plan:
     traces: int = 1
     stampedes: int = 1
     restarts: int = 1
+    restart_cities: int = 150
     restart_seconds: float = 2.0
     worker_counts: tuple[int, ...] = (1, 4)
     worker_requests: int = 500
@@ -115,6 +117,7 @@ FULL = Plan(
 
 QUICK = replace(
     SHORT,
+    workers=2,
     warmup_requests=150,
     warmup_seconds=2.0,
     rounds=1,
@@ -131,6 +134,7 @@ QUICK = replace(
     mix_seconds=0.05,
     capacity_mib=(2, 4),
     capacity_requests=2000,
+    restart_cities=10,
     restart_seconds=0.5,
     worker_counts=(1,),
     worker_requests=50,

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from compare.backends import Backend
     from compare.experiments.bench import Bench
 
-CITIES = 150
 CACHE_BYTES = 64 << 20
 RECENT = 100
 """The hit ratio is that of so many requests."""
@@ -45,8 +44,8 @@ def measure(bench: Bench) -> Figure:
         name="restart",
         title="After a restart of all workers",
         lead=(
-            f"Pages of {CITIES} cities, all of which fit the cache and were asked for before. "
-            "gunicorn ends and starts "
+            f"Pages of {bench.plan.restart_cities} cities, all of which fit the cache and were "
+            "asked for before. gunicorn ends and starts "
             "again; the clock starts when the site answers. A server that was not restarted "
             "stays warm, and so "
             f'does a pool with lifetime="restart". Hit ratio of every {BIN_SECONDS:g} s; 95 % is '
@@ -78,7 +77,7 @@ def _restart(bench: Bench, backend: Backend) -> list[Moment]:
             lifetime="restart",
         )
         plan = bench.plan
-        cities = bench.cities[:CITIES]
+        cities = bench.cities[: plan.restart_cities]
         with served(bench.database, setting) as server:
             ask_all(server, pages_of(cities), connections=plan.closed_connections)
         with served(bench.database, setting) as server:
