@@ -37,7 +37,7 @@ def test_quick_comparison_measures_every_cache_and_leaves_nothing_behind(
     assert done.returncode == 1, done.stdout + done.stderr
     assert (tmp_path / "out").exists(), done.stdout + done.stderr
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert list(report["lost"]) == ["Memcached"]
+    assert list(report["lost"]) == ["Memcached"], report["lost"]
     assert "no memory today" in report["lost"]["Memcached"]
     measured = {result["key"] for result in report["backends"]}
     expected = set(CHOSEN)
