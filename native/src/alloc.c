@@ -479,7 +479,7 @@ search_bin(const struct shard *shard, uint32_t bin, uint32_t want_blocks,
         if (!hole_is_sound(shard, at))
             return PMC_EDAMAGED;
         if (hole->size >= want_blocks && hole->size < best &&
-            !overlaps(at, hole->size, avoid_from, avoid_to)) {
+            !overlaps(at, want_blocks, avoid_from, avoid_to)) {
             best = hole->size;
             *offset_out = at;
         }

@@ -12,6 +12,9 @@
 /* Entries per primary slot, in percent, above which a bucket is split. */
 #define LOAD_PERCENT 85u
 #define GHOSTS_PER_100_ENTRIES 150u
+/* All are forgotten when their number changes: those that live are kept until so many
+ * times as many are wanted. */
+#define GHOSTS_WORTH_KEEPING 2u
 
 static uint32_t
 primary_of(const struct shard *shard, uint64_t hash)
@@ -718,12 +721,24 @@ index_balance_locked(struct shard *shard)
     }
 }
 
+uint64_t
+index_ghosts_for(const struct shard *shard)
+{
+    return load_relaxed(&shard->header->entries) * GHOSTS_PER_100_ENTRIES / 100;
+}
+
+static bool
+ghosts_are_alive(const struct shard_header *header)
+{
+    return header->ghost_queues[0].blocks != 0 || header->ghost_queues[1].blocks != 0;
+}
+
 unsigned
 index_wants(const struct shard *shard)
 {
     const struct shard_header *header = shard->header;
     uint32_t count = load_relaxed(&header->bucket_count);
-    uint64_t ghosts = load_relaxed(&header->entries) * GHOSTS_PER_100_ENTRIES / 100;
+    uint64_t ghosts = (uint64_t)header->ghost_sets * GHOST_WAYS;
     unsigned wants = 0;
 
     if (is_loaded(shard) && count == header->bucket_limit && count < shard->max_buckets)
@@ -731,8 +746,9 @@ index_wants(const struct shard *shard)
     if (!overflow_is_ample(shard) &&
         load_relaxed(&header->overflow_limit) < shard->max_overflow)
         wants |= INDEX_WANTS_OVERFLOW;
-    if (ghosts > (uint64_t)header->ghost_sets * GHOST_WAYS &&
-        header->ghost_sets < shard->ghost_sets)
+    if (ghosts_are_alive(header))
+        ghosts *= GHOSTS_WORTH_KEEPING;
+    if (index_ghosts_for(shard) > ghosts && header->ghost_sets < shard->ghost_sets)
         wants |= INDEX_WANTS_GHOSTS;
     return wants;
 }

@@ -166,6 +166,8 @@ void index_balance_locked(struct shard *shard);
 #define INDEX_WANTS_OVERFLOW 2u
 #define INDEX_WANTS_GHOSTS 4u
 unsigned index_wants(const struct shard *shard);
+/* How many ghosts so many entries are worth. */
+uint64_t index_ghosts_for(const struct shard *shard);
 
 /* Recovery: is there an entry in this slot that belongs to this bucket? */
 bool index_belongs(const struct shard *shard, uint32_t primary, uint32_t offset);

@@ -14,6 +14,8 @@
  * Taking again is the other way round: allocated without the lock, a hole under it,
  * unless somebody began to give back meanwhile.
  */
+#include <string.h>
+
 #include "alloc.h"
 #include "evict.h"
 #include "fault.h"
@@ -413,8 +415,9 @@ grow_overflow(struct shard *shard)
     return PMC_OK;
 }
 
-/* Ghosts start anew when their number changes: the place of each depends on
- * it. That happens while the pool fills, before there are any. */
+/* Ghosts start anew when their number changes: the place of each depends on it. That
+ * happens while the pool fills, before there are any, and when entries have become
+ * much smaller. */
 static enum pmc_status
 grow_ghosts(struct shard *shard, uint32_t sets)
 {
@@ -429,6 +432,7 @@ grow_ghosts(struct shard *shard, uint32_t sets)
     if (sets > shard->header->ghost_sets) {
         for (uint32_t set = 0; set < sets; set++)
             shard->ghosts[set] = (struct ghost_set){{0}};
+        memset(shard->header->ghost_queues, 0, sizeof shard->header->ghost_queues);
         shard->header->ghost_sets = sets;
     }
     shard_unlock(shard);
@@ -447,7 +451,8 @@ shard_grow_index(struct shard *shard)
     if (status != PMC_OK)
         return status;
     wants = index_wants(shard);
-    sets = (uint32_t)min_u64(evict_ghost_sets(shard) * UINT64_C(9) / 8 + 1,
+    sets = (uint32_t)min_u64(max_u64(evict_ghost_sets(shard) * UINT64_C(9) / 8 + 1,
+                                     index_ghosts_for(shard) / GHOST_WAYS),
                              shard->ghost_sets);
     shard_unlock(shard);
     if (status == PMC_OK && wants & INDEX_WANTS_BUCKETS)

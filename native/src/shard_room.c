@@ -16,7 +16,8 @@
  * size: the need is evicted in order, wherever that is, and then the cheapest
  * window of a long stretch is emptied. So no put evicts much more than its own
  * size; and a candidate that is much larger than what is to be stored waits for
- * a put of its own kind, or until its turn is long past.
+ * a put of its own kind, or until its turn is long past. What may go is decided by
+ * what is free at that moment: several victims leave no deeper dip than one.
  */
 #include "shard_room.h"
 
@@ -48,10 +49,14 @@
  * eviction of a candidate would spare. */
 #define WRITTEN_A_MOVED 9u
 
-/* A victim may be larger than the need by this share of the pool, in permille, or
- * when this many times its size went before it. */
-#define EXCESS_PERMILLE 25u
-#define PATIENCE 8u
+/* A victim that is larger than the need leaves a dip in what the pool holds, until
+ * other values have filled it. No more than this share of the pool, in permille, is
+ * free on account of one, but when so many times its size went before it, or when those
+ * that wait take more than a part of the shard. */
+#define DIP_PERMILLE 44u
+#define DIP_PART 8u /* a victim smaller than this part of a dip makes none */
+#define PATIENCE 16u
+#define WAITING_PART 2u
 
 #define WINDOW_NEEDS 4u /* how many times its need a window may evict */
 #define WINDOW_TRIES 3
@@ -124,10 +129,17 @@ room_look_ahead(uint32_t blocks)
     return blocks < SMALL_BLOCKS ? LOOK_AHEAD_SMALL : LOOK_AHEAD;
 }
 
+static bool
+leaves_no_dip(const struct shard *shard, const struct room *room, uint32_t blocks)
+{
+    return blocks <= room->small_most ||
+           shard->header->free_blocks + blocks <= room->free_most;
+}
+
 bool
 room_may_go(const struct shard *shard, const struct room *room, uint32_t blocks)
 {
-    return blocks <= room->victim_most ||
+    return leaves_no_dip(shard, room, blocks) ||
            shard->header->passed_blocks / PATIENCE >= blocks;
 }
 
@@ -155,6 +167,14 @@ slack_for(const struct shard *shard, uint32_t blocks)
     return among_small ? 0 : blocks / 64;
 }
 
+/* The blocks that have memory. */
+static uint64_t
+heap_blocks(const struct shard *shard)
+{
+    return load_relaxed(&shard->header->limit_blocks) -
+           load_relaxed(&shard->header->away_blocks);
+}
+
 /* The candidate that leaves the tightest hole for the room, and whether the first
  * one in order is too large to go. NO_SLOT: none leaves one. */
 static enum pmc_status
@@ -163,6 +183,8 @@ find_tightest(struct shard *shard, const struct room *room, uint32_t *slot_out,
 {
     uint32_t best_hole = UINT32_MAX;
     uint32_t slot = shard_victim_locked(shard);
+    uint32_t first_waiting = NO_SLOT;
+    uint64_t waiting_blocks = 0;
 
     *slot_out = NO_SLOT;
     *passes_out = false;
@@ -177,17 +199,25 @@ find_tightest(struct shard *shard, const struct room *room, uint32_t *slot_out,
         hole = alloc_hole_left_by(shard, slot_offset(shard, slot), blocks, &start);
         if (hole == 0)
             return PMC_EDAMAGED;
-        if (!room_may_go(shard, room, blocks))
+        if (!room_may_go(shard, room, blocks)) {
             *passes_out = *passes_out || seen == 0;
-        else if (hole >= room->blocks && hole < best_hole) {
+            waiting_blocks += blocks;
+            if (first_waiting == NO_SLOT && hole >= room->blocks)
+                first_waiting = slot;
+        } else if (hole >= room->blocks && hole < best_hole) {
             *slot_out = slot;
             best_hole = hole;
         }
         if (best_hole - room->blocks <= slack_for(shard, room->blocks))
             break; /* as tight as it gets, and earliest in order */
-        if (seen == 0 && *slot_out == slot && blocks > room->victim_most)
+        if (seen == 0 && *slot_out == slot && !leaves_no_dip(shard, room, blocks))
             break; /* it has waited long enough */
         slot = room_next_candidate(shard, slot);
+    }
+    if (waiting_blocks > heap_blocks(shard) / WAITING_PART &&
+        first_waiting != NO_SLOT) {
+        *slot_out = first_waiting;
+        *passes_out = false;
     }
     return PMC_OK;
 }
@@ -195,31 +225,26 @@ find_tightest(struct shard *shard, const struct room *room, uint32_t *slot_out,
 enum pmc_status
 room_evict_in_order(struct shard *shard, const struct room *room)
 {
-    uint32_t slot = shard_victim_locked(shard);
+    uint32_t first = shard_victim_locked(shard);
+    uint32_t least = first;
 
-    for (uint32_t seen = 0; slot != NO_SLOT && seen < LOOK_AHEAD; seen++) {
+    for (uint32_t slot = first, seen = 0; slot != NO_SLOT && seen < LOOK_AHEAD;
+         seen++) {
         if (!index_slot_is_sound(shard, slot))
             return PMC_EDAMAGED;
         if (room_may_go(shard, room, slot_blocks(shard, slot)))
-            return room_evict_candidate(shard, slot, seen > 0, room);
+            return room_evict_candidate(shard, slot, slot != first, room);
+        if (slot_blocks(shard, slot) < slot_blocks(shard, least))
+            least = slot;
         slot = room_next_candidate(shard, slot);
     }
-    slot = shard_victim_locked(shard);
-    if (slot != NO_SLOT)
-        return room_evict_candidate(shard, slot, false, room);
+    if (least != NO_SLOT)
+        return room_evict_candidate(shard, least, least != first, room);
     /* Entries that no queue leads to? */
     return load_relaxed(&shard->header->entries) ? PMC_EDAMAGED : PMC_DROPPED;
 }
 
 /* ---- the whole ------------------------------------------------------- */
-
-/* The blocks that have memory. */
-static uint64_t
-heap_blocks(const struct shard *shard)
-{
-    return load_relaxed(&shard->header->limit_blocks) -
-           load_relaxed(&shard->header->away_blocks);
-}
 
 static uint64_t
 floor_blocks(const struct shard *shard, uint32_t blocks)
@@ -228,12 +253,10 @@ floor_blocks(const struct shard *shard, uint32_t blocks)
            (blocks < SMALL_BLOCKS ? FLOOR_PERMILLE_SMALL : FLOOR_PERMILLE) / 1000;
 }
 
-/* How much more than the need may go at once: the dip that it leaves is filled by
- * and by. */
 static uint64_t
-excess_blocks(const struct shard *shard)
+dip_blocks(const struct shard *shard)
 {
-    return heap_blocks(shard) * shard->pool->header->identity.shards * EXCESS_PERMILLE /
+    return heap_blocks(shard) * shard->pool->header->identity.shards * DIP_PERMILLE /
            1000;
 }
 
@@ -252,10 +275,12 @@ room_for(const struct shard *shard, uint32_t blocks,
         .blocks = blocks,
         .evict_price = (uint32_t)min_u64(EVICT_PRICE * excess / floor, EVICT_PRICE_MAX),
         .move_price = moved_enough ? (uint32_t)(WINDOW_FORBIDDEN >> 31) : MOVE_PRICE,
-        .victim_most = blocks + excess_blocks(shard),
+        .small_most = dip_blocks(shard) / DIP_PART,
+        .free_most = blocks + dip_blocks(shard),
         .request = request,
     };
 }
+
 static enum pmc_status
 evict_until_free(struct shard *shard, uint64_t wanted_blocks, const struct room *room)
 {
@@ -278,8 +303,6 @@ make_large_room(struct shard *shard, struct room room)
 
     if (status != PMC_OK)
         return status;
-    /* What goes now goes on top of the need. */
-    room.victim_most -= room.blocks;
     room.evict_price = 0;
     room.homes_in_order = true;
     status = window_scan(shard, &room, &window);

@@ -12,8 +12,9 @@ struct room {
     uint32_t blocks;
     uint32_t evict_price; /* of a block */
     uint32_t move_price;
-    uint64_t victim_most; /* blocks of a victim that need not wait */
-    bool homes_in_order;  /* what makes homes goes by its order, not by its size */
+    uint64_t small_most; /* blocks of a victim that need not wait */
+    uint64_t free_most;  /* blocks free with a victim that need not wait */
+    bool homes_in_order; /* what makes homes goes by its order, not by its size */
     const struct write_request *request;
 };
 
@@ -38,7 +39,7 @@ enum pmc_status room_evict_slot(struct shard *shard, uint32_t slot,
 /* Evict a candidate; the first one in order may have been passed over. */
 enum pmc_status room_evict_candidate(struct shard *shard, uint32_t slot, bool passes,
                                      const struct room *room);
-/* Evict the first candidate that may go; the first of all if none of many may. */
+/* Evict the first candidate that may go; the smallest of many if none may. */
 enum pmc_status room_evict_in_order(struct shard *shard, const struct room *room);
 
 /* ---- shard_window.c ---- */

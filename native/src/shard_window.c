@@ -23,6 +23,11 @@
 #define SCAN_EXTENTS 256u
 #define SCAN_BLOCKS_AN_EXTENT 16u
 
+/* What is larger than this seldom finds a home, and then leaves a dip: a block of it
+ * costs as much as so many. */
+#define HOMELESS_BLOCKS (128u * 1024u / BLOCK_BYTES)
+#define HOMELESS_PRICE 16u
+
 /* The slot of the entry at offset; NO_SLOT when the index knows none. */
 static uint32_t
 slot_at(const struct shard *shard, uint32_t offset, uint64_t *hash_out)
@@ -136,6 +141,19 @@ window_find(struct shard *shard, const struct room *room, uint64_t cost_limit,
     return found ? PMC_OK : PMC_DROPPED;
 }
 
+/* The same for a window that is not grown but scanned, where homes are not looked for:
+ * what may not simply go has to move. */
+static uint64_t
+cost_in_scan(const struct shard *shard, const struct room *room, uint32_t offset,
+             bool *damaged_out)
+{
+    uint64_t blocks = extent_blocks(shard, offset);
+
+    if (cost_to_empty(shard, room, offset, damaged_out) == 0)
+        return 0;
+    return blocks * room->move_price * (blocks > HOMELESS_BLOCKS ? HOMELESS_PRICE : 1);
+}
+
 enum pmc_status
 window_scan(struct shard *shard, const struct room *room, struct window *window_out)
 {
@@ -168,12 +186,14 @@ window_scan(struct shard *shard, const struct room *room, struct window *window_
             window = (struct window){.start = window.end, .end = window.end};
             continue;
         }
-        window.cost += cost_to_empty(shard, room, window.end, &damaged);
+        window.cost += cost_in_scan(shard, room, window.end, &damaged);
         window.end += (uint32_t)blocks;
         while (!damaged && window.end - window.start >= room->blocks) {
-            if (window.cost < window_out->cost)
+            /* Of two that cost the same, the one without a hole at its start, which
+             * is a home for what is in it. */
+            if (window.cost <= window_out->cost)
                 *window_out = window;
-            window.cost -= cost_to_empty(shard, room, window.start, &damaged);
+            window.cost -= cost_in_scan(shard, room, window.start, &damaged);
             window.start += (uint32_t)extent_blocks(shard, window.start);
         }
         if (damaged)
@@ -233,8 +253,8 @@ evict_for_home(struct shard *shard, uint32_t blocks, const struct window *window
 }
 
 /* Make the extent at offset a hole: a candidate is evicted, another entry moved.
- * For one that finds no home some are evicted in order, and if that does not
- * help, it goes itself. */
+ * For one that finds no home some are evicted in order, while not too much is free,
+ * and if that does not help, it goes itself. */
 static enum pmc_status
 vacate(struct shard *shard, uint32_t offset, const struct window *window,
        const struct room *room)
@@ -247,7 +267,10 @@ vacate(struct shard *shard, uint32_t offset, const struct window *window,
 
         if (slot == NO_SLOT)
             return PMC_EDAMAGED;
-        if (queue_of(shard, slot) == QUEUE_CANDIDATE || turn == HOME_TRIES)
+        if (turn == HOME_TRIES ||
+            (turn > 0 && shard->header->free_blocks >= room->free_most) ||
+            (queue_of(shard, slot) == QUEUE_CANDIDATE &&
+             room_may_go(shard, room, slot_blocks(shard, slot))))
             return room_evict_slot(shard, slot, room->request);
         status = move_entry(shard, slot, hash, window);
         if (status != PMC_DROPPED)
@@ -262,13 +285,19 @@ vacate(struct shard *shard, uint32_t offset, const struct window *window,
 enum pmc_status
 window_empty(struct shard *shard, const struct window *window, const struct room *room)
 {
+    struct window needed = *window;
     uint32_t at = window->start;
 
+    /* What is not needed of a hole at its start is a home for what is in it. */
+    if (extent_is_hole(shard, at)) {
+        at += (uint32_t)extent_blocks(shard, at);
+        needed.start = (uint32_t)min_u64(at, window->end - room->blocks);
+    }
     while (at < window->end) {
         /* Inside the window nothing is taken, so what is freed goes on saying
          * where the next one began. */
         uint32_t blocks = (uint32_t)extent_blocks(shard, at);
-        enum pmc_status status = vacate(shard, at, window, room);
+        enum pmc_status status = vacate(shard, at, &needed, room);
 
         if (status != PMC_OK)
             return status;

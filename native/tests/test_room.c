@@ -114,11 +114,22 @@ start_mix(struct run *run, const struct mix *mix, uint64_t pool_bytes)
     run->keys = KEYS_OVER_POOL * pool_bytes / ((mix->least + mix->most) / 2);
 }
 
+/* Hashes are those of every run, too: where entries lie, and so what is moved and
+ * evicted, depends on them. */
+static void
+hash_as_always(struct pmc_cache *cache)
+{
+    cache->hash_seed = 1;
+    for (uint32_t i = 0; i < cache->shard_count; i++)
+        cache->shards[i].hash_seed = 1;
+}
+
 static void
 start_run(struct run *run, const struct mix *mix, uint64_t pool_bytes)
 {
     *run = (struct run){.cache = open_private(pool_bytes, PMC_EVICT_S3FIFO),
                         .random = {.state = 1}};
+    hash_as_always(run->cache);
     start_mix(run, mix, pool_bytes);
     pmc_on_evict(run->cache, count_eviction, run);
 }
@@ -207,7 +218,7 @@ test_a_large_victim_waits_for_a_put_of_its_kind(void)
     level = turn_over(&run, 2 * TURNOVERS);
     printf("payload with 1-4 MiB among it: %.4f, at least %.4f\n", level.mean,
            level.least);
-    CHECK(level.least >= 0.945);
+    CHECK(level.least >= 0.95);
     CHECK_EQ(run.refused, 0);
     CHECK(run.evicted_most <= 1000);
     check_moved_little(&run);
