@@ -29,7 +29,8 @@ void alloc_format_locked(struct shard *shard);
 enum pmc_status alloc_take_locked(struct shard *shard, uint32_t want_blocks,
                                   uint32_t *offset_out);
 
-/* As alloc_take_locked(), never from [avoid_from, avoid_to). */
+/* As alloc_take_locked(), never from [avoid_from, avoid_to): of a hole that reaches into
+ * that from before it, the front. */
 enum pmc_status alloc_take_outside_locked(struct shard *shard, uint32_t want_blocks,
                                           uint32_t avoid_from, uint32_t avoid_to,
                                           uint32_t *offset_out);

@@ -384,7 +384,10 @@ test_taking_outside_a_window_avoids_it(void)
     uint32_t offset = 0;
 
     model_start(&model, 100);
-    CHECK_EQ(alloc_take_outside_locked(&model.shard, 10, 50, 60, &offset), PMC_DROPPED);
+    CHECK_EQ(alloc_take_outside_locked(&model.shard, 51, 50, 60, &offset), PMC_DROPPED);
+    CHECK_EQ(alloc_take_outside_locked(&model.shard, 50, 50, 60, &offset), PMC_OK);
+    CHECK_EQ(offset, 0); /* of a hole that reaches into it, what is before it */
+    CHECK_EQ(alloc_free_locked(&model.shard, 0, 50), PMC_OK);
     for (int i = 0; i < 10; i++)
         model_take(&model, 10);
     model_free(&model, 2);

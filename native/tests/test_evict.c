@@ -6,6 +6,7 @@
 
 #include "bare_shard.h"
 #include "check.h"
+#include "index.h"
 #include "support.h"
 
 #define CAPACITY 1000u
@@ -227,6 +228,22 @@ test_s3fifo_ghosts_stay_dead(void)
     }
 }
 
+/* Planted bug: all ghosts are forgotten whenever there are some more entries. */
+static void
+test_ghosts_that_live_are_kept_until_twice_as_many_are_wanted(void)
+{
+    struct shard shard = start(&evict_s3fifo, 1);
+
+    shard.header->ghost_sets = 8; /* 64 places: for 42 entries */
+    store_relaxed(&shard.header->entries, 60);
+    CHECK(index_wants(&shard) & INDEX_WANTS_GHOSTS);
+    shard.header->ghost_queues[0].blocks = 1;
+    CHECK(!(index_wants(&shard) & INDEX_WANTS_GHOSTS));
+    store_relaxed(&shard.header->entries, 100);
+    CHECK(index_wants(&shard) & INDEX_WANTS_GHOSTS);
+    bare_shard_free(&shard);
+}
+
 /* The share moves towards the queue whose ghosts are missed, between 5 and 60 %. */
 static void
 test_s3fifo_adapts_within_bounds(void)
@@ -328,6 +345,7 @@ main(void)
     RUN(test_s3fifo_ghosts_enter_main);
     RUN(test_s3fifo_ghosts_fade);
     RUN(test_s3fifo_ghosts_stay_dead);
+    RUN(test_ghosts_that_live_are_kept_until_twice_as_many_are_wanted);
     RUN(test_s3fifo_adapts_within_bounds);
     RUN(test_lru_evicts_in_the_order_of_use);
     RUN(test_lru_keeps_the_order_when_its_clock_comes_round);
