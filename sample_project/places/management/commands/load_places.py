@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import time
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -15,6 +18,7 @@ from places.sources import WorldSource
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
+    from collections.abc import Iterator
 
 # About how many rows there are: it only scales the progress bar, which then learns the truth.
 EXPECTED_ROWS = 178_500
@@ -30,7 +34,11 @@ class Command(BaseCommand):
         parser.add_argument("--replace", action="store_true", help="load even if already loaded")
 
     def handle(self, *_args: Any, replace: bool, verbosity: int, **_options: Any) -> None:
-        """Load and say what was done."""
+        """Load and say what was done; whoever comes meanwhile waits."""
+        with _alone():
+            self._load(replace=replace, verbosity=verbosity)
+
+    def _load(self, *, replace: bool, verbosity: int) -> None:
         call_command("migrate", verbosity=0)
         started = time.monotonic()
         with _progress_bar(disable=verbosity == 0) as bar:
@@ -46,6 +54,14 @@ class Command(BaseCommand):
             self.stdout.write(f"Loaded {_contents()} in {time.monotonic() - started:.1f} s.")
         else:
             self.stdout.write(f"Already loaded: {_contents()}. Nothing to do.")
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep out other processes that would make the same tables."""
+    with settings.DATABASE_FILE.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _progress_bar(*, disable: bool) -> Progress:
