@@ -40,9 +40,9 @@ copy_racing(void *to, const void *from, size_t size)
 }
 
 /* The last words of a head, from the deadline on. */
-#define HEAD_END_BYTES                                                                 \
-    (sizeof(struct entry_head) - offsetof(struct entry_head, deadline_low))
-static_assert(HEAD_END_BYTES == sizeof(uint64_t), "read in one piece");
+static_assert(sizeof(struct entry_head) - offsetof(struct entry_head, deadline_low) ==
+                  sizeof(uint64_t),
+              "read in one piece");
 
 /* Every word is read once. The checksum is left out: few looks need it. */
 RACES_BY_DESIGN static inline void
@@ -194,7 +194,7 @@ serve(const struct shard *shard, const struct bucket *primary, uint64_t seq,
 }
 
 /* What nearly every hit is: the first match of the key's own bucket, with nothing to
- * check. LOOK_HIT, LOOK_REFUSED, or LOOK_BUSY: look with shard_read(). */
+ * check. LOOK_HIT or LOOK_REFUSED; after anything else shard_read() has the answer. */
 static ALWAYS_INLINE enum look
 shard_look(const struct shard *shard, struct read_request *request,
            struct read_outcome *outcome_out)
