@@ -76,7 +76,7 @@ view_shard(struct pmc_cache *cache, uint32_t number, const struct pmc_options *o
     shard->pool = cache->pool;
     shard->hash_seed = cache->hash_seed;
     shard->lock_timeout_ns = (uint64_t)timeout_ms * 1000000u;
-    shard->verify = options->verify;
+    shard->verify = options->verify ? STATE_UNVERIFIED : 0;
     shard->number = number;
     shard->max_blocks =
         (uint32_t)min_u64(identity->shard_bytes / BLOCK_BYTES, UINT32_MAX / 2);
@@ -120,7 +120,7 @@ make_cache(struct pool *pool, const struct pmc_options *options,
     }
     cache->pool = pool;
     cache->shard_count = count;
-    cache->shard_shift = 64u - (uint32_t)__builtin_ctz(count);
+    cache->shard_shift = 63u - (uint32_t)__builtin_ctz(count);
     cache->hash_seed = pool->header->identity.pool_id;
     for (uint32_t number = 0; number < count; number++)
         view_shard(cache, number, options);

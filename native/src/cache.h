@@ -22,7 +22,7 @@ struct pmc_cache {
     struct pool *pool;
     struct shard *shards;
     uint32_t shard_count;
-    uint32_t shard_shift; /* 64 - log2(shard_count); 64: one shard */
+    uint32_t shard_shift; /* 63 - log2(shard_count) */
     uint64_t hash_seed;
     uint64_t max_blocks; /* of one entry */
     pmc_on_evict_fn on_evict;
@@ -40,9 +40,8 @@ cache_hash(const struct pmc_cache *cache, const void *key, size_t key_size)
 static inline struct shard *
 cache_shard(const struct pmc_cache *cache, uint64_t hash)
 {
-    uint64_t number = cache->shard_shift == 64 ? 0 : hash >> cache->shard_shift;
-
-    return &cache->shards[number];
+    /* In two steps: with one shard all 64 bits go, more than one shift can take. */
+    return &cache->shards[hash >> 1 >> cache->shard_shift];
 }
 
 /* Which of pool_versions() is that of the keys with this hash. */
@@ -61,7 +60,7 @@ cache_now_ms(const struct pmc_cache *cache)
 static inline struct attachment *
 cache_counters(const struct pmc_cache *cache)
 {
-    return &cache->pool->attachments[load_relaxed(&cache->pool->place)];
+    return pool_own_attachment(cache->pool);
 }
 
 static inline void

@@ -2,14 +2,12 @@
  * Look-ups; see cache.h.
  */
 #include "cache.h"
+#include "shard_ahead.h"
 #include "shard_look.h"
 
-/* How many items of a batch the stages of pmc_get_many() are apart. */
-#define HEAD_LAG 8u
-#define VALUE_LAG 16u
-#define COPY_LAG 20u
-#define ITEMS_UNDER_WAY 32u
-static_assert(ITEMS_UNDER_WAY > COPY_LAG, "an item is kept for all stages");
+/* pmc_get_many() does this many items at a time, of three groups in turn. */
+#define GROUP 16u
+#define ITEMS_UNDER_WAY (3 * GROUP)
 
 /* The caches whose on-miss callbacks this thread is inside of, innermost first. */
 struct asked {
@@ -61,11 +59,10 @@ read_slowly(struct pmc_cache *cache, struct read_request *request,
 }
 
 static ALWAYS_INLINE enum pmc_status
-read_counted(struct pmc_cache *cache, struct read_request *request,
-             struct read_outcome *outcome_out)
+read_counted(struct pmc_cache *cache, const struct shard *shard, struct bucket *primary,
+             struct read_request *request, struct read_outcome *outcome_out)
 {
-    enum look seen =
-        shard_look(cache_shard(cache, request->hash), request, outcome_out);
+    enum look seen = shard_look(shard, primary, request, outcome_out);
 
     if (UNLIKELY(seen != LOOK_HIT)) {
         struct read_request again = *request;
@@ -92,11 +89,11 @@ found_of(const struct read_outcome *outcome)
 
 /* As read_counted(), for callers that want no more than what was found. */
 static ALWAYS_INLINE enum pmc_status
-read_found(struct pmc_cache *cache, struct read_request *request,
-           struct pmc_found *found_out)
+read_found(struct pmc_cache *cache, const struct shard *shard, struct bucket *primary,
+           struct read_request *request, struct pmc_found *found_out)
 {
     struct read_outcome outcome;
-    enum pmc_status status = read_counted(cache, request, &outcome);
+    enum pmc_status status = read_counted(cache, shard, primary, request, &outcome);
 
     if (LIKELY(status == PMC_OK) && found_out)
         *found_out = found_of(&outcome);
@@ -127,6 +124,7 @@ pmc_get(struct pmc_cache *cache, const void *key, size_t key_size, void *buffer,
         size_t capacity, size_t offset, struct pmc_found *found_out)
 {
     struct read_request request;
+    const struct shard *shard;
     enum pmc_status status;
 
     if (!cache_key_is_valid(key, key_size, &status))
@@ -137,7 +135,9 @@ pmc_get(struct pmc_cache *cache, const void *key, size_t key_size, void *buffer,
     request.buffer = buffer;
     request.capacity = capacity;
     request.offset = offset;
-    return read_found(cache, &request, found_out);
+    shard = cache_shard(cache, request.hash);
+    return read_found(cache, shard, shard_primary(shard, request.hash), &request,
+                      found_out);
 }
 
 enum pmc_status
@@ -145,6 +145,7 @@ pmc_get_reserve(struct pmc_cache *cache, const void *key, size_t key_size,
                 pmc_reserve_fn reserve, void *context, struct pmc_found *found_out)
 {
     struct read_request request;
+    const struct shard *shard;
     enum pmc_status status;
 
     if (!cache_key_is_valid(key, key_size, &status))
@@ -154,7 +155,9 @@ pmc_get_reserve(struct pmc_cache *cache, const void *key, size_t key_size,
     read_request_init(&request, cache, key, key_size);
     request.reserve = reserve;
     request.context = context;
-    return read_found(cache, &request, found_out);
+    shard = cache_shard(cache, request.hash);
+    return read_found(cache, shard, shard_primary(shard, request.hash), &request,
+                      found_out);
 }
 
 /* Time left until a deadline, in milliseconds. */
@@ -248,7 +251,8 @@ pmc_get_versioned(struct pmc_cache *cache, const void *key, size_t key_size,
     shard = cache_shard(cache, request.hash);
     versioned_out->version_index = cache_version_index(shard, request.hash);
     versioned_out->version = load_acquire(index_version(shard, request.hash));
-    status = read_counted(cache, &request, &outcome);
+    status = read_counted(cache, shard, shard_primary(shard, request.hash), &request,
+                          &outcome);
     if (status == PMC_OK) {
         versioned_out->found = found_of(&outcome);
         versioned_out->ttl_ms = ttl_left(cache, entry_deadline(&outcome.head));
@@ -285,9 +289,10 @@ reserve_item(void *context, size_t value_size)
 
 /* An item on its way through the stages. */
 struct item_under_way {
-    struct shard *shard;
+    const struct shard *shard;
+    struct bucket *primary;
+    const struct bucket *second; /* NULL: none, or it is not needed */
     uint64_t hash;
-    uint32_t offset; /* of its entry, as it seems */
 };
 
 /* An invalid key is hashed as the empty one and refused when its turn comes. */
@@ -301,17 +306,31 @@ begin_item(struct pmc_cache *cache, const struct pmc_item *item,
 
     begun_out->hash = hash;
     begun_out->shard = cache_shard(cache, hash);
-    shard_prefetch_bucket(begun_out->shard, hash);
+    begun_out->primary = shard_ahead_of_look(begun_out->shard, hash);
+}
+
+static ALWAYS_INLINE void
+match_item(struct item_under_way *item)
+{
+    item->second = shard_ahead_of_match(item->shard, item->primary, item->hash);
+}
+
+static ALWAYS_INLINE void
+match_second(const struct item_under_way *item)
+{
+    if (item->second)
+        shard_ahead_of_match(item->shard, item->second, item->hash);
 }
 
 static inline void
-finish_item(struct pmc_cache *cache, struct pmc_item *item, uint64_t hash, uint64_t now,
+finish_item(struct pmc_cache *cache, struct pmc_item *item,
+            const struct item_under_way *begun, uint64_t now,
             struct batch_reserve *batch)
 {
     struct read_request request = {
         .key = item->key,
         .key_size = item->key_size,
-        .hash = hash,
+        .hash = begun->hash,
         .now_ms = now,
         .reserve = reserve_item,
         .context = batch,
@@ -319,11 +338,31 @@ finish_item(struct pmc_cache *cache, struct pmc_item *item, uint64_t hash, uint6
     };
 
     if (cache_key_is_valid(item->key, item->key_size, &item->status))
-        item->status = read_found(cache, &request, &item->found);
+        item->status =
+            read_found(cache, begun->shard, begun->primary, &request, &item->found);
 }
 
-/* Four stages, each some items behind the one before, so that the processor
- * fetches buckets, heads and values of the next items while it copies this one. */
+/* Items [from, to) of a batch, all in the same stage. */
+struct group {
+    size_t from;
+    size_t to;
+};
+
+/* The group that is so many groups behind the one that begins at item number at. */
+static inline struct group
+group_behind(size_t at, size_t groups, size_t count)
+{
+    size_t lag = groups * GROUP;
+
+    if (at < lag)
+        return (struct group){0, 0};
+    return (struct group){at - lag, min_u64(at - lag + GROUP, count)};
+}
+
+/* A group is looked up in three stages, with a stage of another group between, so that
+ * its buckets and entries come meanwhile. Each stage is a short loop: a request for
+ * memory whose page is not known yet holds the processor up, but not those that follow
+ * within its window, so that a group waits hardly longer than one item would. */
 size_t
 pmc_get_many(struct pmc_cache *cache, struct pmc_item *items, size_t count,
              pmc_reserve_many_fn reserve, void *context)
@@ -333,27 +372,23 @@ pmc_get_many(struct pmc_cache *cache, struct pmc_item *items, size_t count,
     uint64_t now = cache_now_ms(cache);
     size_t found = 0;
 
-    for (size_t step = 0; step < count + COPY_LAG; step++) {
-        if (step < count)
-            begin_item(cache, &items[step], &under_way[step % ITEMS_UNDER_WAY]);
-        if (step >= HEAD_LAG && step - HEAD_LAG < count) {
-            struct item_under_way *item =
-                &under_way[(step - HEAD_LAG) % ITEMS_UNDER_WAY];
+    for (size_t at = 0; at < count + 2 * GROUP; at += GROUP) {
+        struct group begun = group_behind(at, 0, count);
+        struct group matched = group_behind(at, 1, count);
+        struct group copied = group_behind(at, 2, count);
 
-            item->offset = shard_prefetch_head(item->shard, item->hash);
-        }
-        if (step >= VALUE_LAG && step - VALUE_LAG < count) {
-            const struct item_under_way *item =
-                &under_way[(step - VALUE_LAG) % ITEMS_UNDER_WAY];
+        for (size_t i = begun.from; i < begun.to; i++)
+            begin_item(cache, &items[i], &under_way[i % ITEMS_UNDER_WAY]);
+        for (size_t i = matched.from; i < matched.to; i++)
+            match_item(&under_way[i % ITEMS_UNDER_WAY]);
+        for (size_t i = copied.from; i < copied.to; i++)
+            match_second(&under_way[i % ITEMS_UNDER_WAY]);
+        for (batch.index = copied.from; batch.index < copied.to; batch.index++) {
+            struct pmc_item *item = &items[batch.index];
 
-            if (item->offset != NO_OFFSET)
-                shard_prefetch_value(item->shard, item->offset);
-        }
-        if (step >= COPY_LAG) {
-            batch.index = step - COPY_LAG;
-            finish_item(cache, &items[batch.index],
-                        under_way[batch.index % ITEMS_UNDER_WAY].hash, now, &batch);
-            found += items[batch.index].status == PMC_OK;
+            finish_item(cache, item, &under_way[batch.index % ITEMS_UNDER_WAY], now,
+                        &batch);
+            found += item->status == PMC_OK;
         }
     }
     return found;

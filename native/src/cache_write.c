@@ -6,6 +6,7 @@
 
 #include "cache.h"
 #include "expiry.h"
+#include "shard_ahead.h"
 
 /* How often a write asks for more memory before it gives up. */
 #define GROWTHS_A_WRITE 64
@@ -135,8 +136,7 @@ put_one(struct pmc_cache *cache, const void *key, size_t key_size, const void *v
     request.tag = tag;
     request.written_out = options->written_out;
     shard = cache_shard(cache, request.hash);
-    shard_prefetch_bucket(shard, request.hash);
-    shard_prefetch_links(shard, request.hash);
+    shard_ahead_of_write(shard, request.hash);
     request.checksum = shard_checksum(request.hash, tag, value, value_size);
     status = write_shard(shard, shard_put_locked, &request, blocks, nowait);
     count_rejected(cache, status);

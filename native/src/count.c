@@ -30,8 +30,8 @@ make_key(void)
 
 /* The end of a thread that cannot be noticed would keep the counters for ever, so
  * such a thread must do without. */
-void
-count_decide(void)
+static void
+decide(void)
 {
     pthread_once(&key_once, make_key);
     count_mode = COUNT_SHARED;
@@ -41,6 +41,17 @@ count_decide(void)
         count_mode = COUNT_QUICK;
     else
         atomic_store(&quick_is_taken, false);
+}
+
+void
+count_otherwise(_Atomic uint64_t *quick, _Atomic uint64_t *shared)
+{
+    if (count_mode == COUNT_UNDECIDED)
+        decide();
+    if (count_mode == COUNT_QUICK)
+        store_relaxed(quick, load_relaxed(quick) + 1);
+    else
+        add_relaxed(shared, 1);
 }
 
 void

@@ -26,9 +26,9 @@ enum count_mode {
 
 extern _Thread_local enum count_mode count_mode NEAR_THREAD;
 
-/* Choose the mode of this thread; the quick counters are free again when the thread
- * that has them ends. */
-void count_decide(void);
+/* One more, from a thread that has not the quick counters, or not asked for them yet;
+ * they are free again when the thread that has them ends. */
+void count_otherwise(_Atomic uint64_t *quick, _Atomic uint64_t *shared);
 
 /* In a child, whose only thread this is. */
 void count_after_fork(void);
@@ -36,12 +36,10 @@ void count_after_fork(void);
 static ALWAYS_INLINE void
 count_one(_Atomic uint64_t *quick, _Atomic uint64_t *shared)
 {
-    if (UNLIKELY(count_mode == COUNT_UNDECIDED))
-        count_decide();
     if (LIKELY(count_mode == COUNT_QUICK))
         store_relaxed(quick, load_relaxed(quick) + 1);
     else
-        add_relaxed(shared, 1);
+        count_otherwise(quick, shared);
 }
 
 #endif

@@ -24,34 +24,13 @@ primary_of(const struct shard *shard, uint64_t hash)
     return index_bucket_of(hash, (uint32_t)min_u64(count, shard->max_buckets));
 }
 
-static bool
-is_overflow(const struct shard *shard, uint32_t number)
-{
-    uint64_t limit =
-        min_u64(load_relaxed(&shard->header->overflow_limit), shard->max_overflow);
-
-    return number >= shard->max_buckets && number - shard->max_buckets < limit;
-}
-
-uint32_t
-index_chain_next(const struct shard *shard, uint32_t number)
-{
-    uint32_t next;
-
-    if (LIKELY(!(load_relaxed(&shard->buckets[number].seq) & SEQ_CHAINED)))
-        return NO_BUCKET;
-    next = load_relaxed(&shard->links[number].overflow);
-    return is_overflow(shard, next) ? next : NO_BUCKET;
-}
-
 void
 index_chain_to(struct shard *shard, uint32_t number, uint32_t next)
 {
     _Atomic uint64_t *seq = &shard->buckets[number].seq;
-    uint64_t ended = load_relaxed(seq) & ~SEQ_CHAINED;
+    uint64_t place = next == NO_BUCKET ? 0 : next - shard->max_buckets + 1;
 
-    store_relaxed(&shard->links[number].overflow, next);
-    store_relaxed(seq, next == NO_BUCKET ? ended : ended | SEQ_CHAINED);
+    store_relaxed(seq, (load_relaxed(seq) & ~SEQ_NEXT) | place << 1);
 }
 
 void
@@ -403,7 +382,7 @@ static void
 give_overflow(struct shard *shard, uint32_t number)
 {
     index_empty_bucket(shard, number);
-    store_relaxed(&shard->links[number].overflow, shard->header->overflow_free);
+    shard->links[number].next_free = shard->header->overflow_free;
     shard->header->overflow_free = number;
 }
 
@@ -425,7 +404,7 @@ take_overflow(struct shard *shard)
     uint32_t number = header->overflow_free;
 
     if (overflow_is_free(shard, number)) {
-        header->overflow_free = load_relaxed(&shard->links[number].overflow);
+        header->overflow_free = shard->links[number].next_free;
     } else {
         header->overflow_free = NO_BUCKET;
         number = shard->max_buckets + header->overflow_used;
@@ -651,7 +630,7 @@ overflow_is_ample(const struct shard *shard)
     uint32_t number = header->overflow_free;
 
     for (; spare < 2 && number >= shard->max_buckets && number < end; spare++)
-        number = load_relaxed(&shard->links[number].overflow);
+        number = shard->links[number].next_free;
     return spare >= 2;
 }
 

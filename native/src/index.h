@@ -109,9 +109,25 @@ index_write_end(struct bucket *bucket)
     atomic_thread_fence(memory_order_release);
 }
 
-/* The number of the chain's next bucket, or NO_BUCKET at its end or when it is
- * none that this shard has. Readers call it too. */
-uint32_t index_chain_next(const struct shard *shard, uint32_t number);
+/* The number of the bucket after the one with this sequence number, or NO_BUCKET at the
+ * end of the chain or when it is none that this shard has. */
+static inline uint32_t
+index_next_of(const struct shard *shard, uint64_t seq)
+{
+    uint32_t place = (uint32_t)((seq & SEQ_NEXT) >> 1);
+    uint64_t limit =
+        min_u64(load_relaxed(&shard->header->overflow_limit), shard->max_overflow);
+
+    return LIKELY(place == 0) || place > limit ? NO_BUCKET
+                                               : shard->max_buckets + place - 1;
+}
+
+/* The same, of bucket number. Readers call it too. */
+static inline uint32_t
+index_chain_next(const struct shard *shard, uint32_t number)
+{
+    return index_next_of(shard, load_relaxed(&shard->buckets[number].seq));
+}
 /* Let the chain go on with bucket next; NO_BUCKET ends it. The primary bucket is
  * odd, or the chain can be reached by nobody. */
 void index_chain_to(struct shard *shard, uint32_t number, uint32_t next);

@@ -27,7 +27,7 @@
 
 #include "base.h"
 
-#define LAYOUT_VERSION 2u
+#define LAYOUT_VERSION 3u
 
 #define BLOCK_BYTES 16u
 #define BUCKET_SLOTS 7u
@@ -48,7 +48,7 @@
  * A tag is twelve bits of the key's hash and the entry's check; see index.h.
  */
 struct bucket {
-    _Atomic uint64_t seq;                /* changes << 2 | SEQ_CHAINED | SEQ_ODD */
+    _Atomic uint64_t seq;                /* changes | SEQ_NEXT | SEQ_ODD */
     _Atomic uint16_t tags[BUCKET_SLOTS]; /* 0: free slot */
     _Atomic uint8_t heat[BUCKET_SLOTS];  /* mark of use, stored by readers */
     _Atomic uint8_t state[BUCKET_SLOTS]; /* queue number; STATE_UNVERIFIED */
@@ -57,13 +57,18 @@ struct bucket {
 static_assert(sizeof(struct bucket) == CACHE_LINE_BYTES, "one cache line");
 static_assert(offsetof(struct bucket, offset) == 36, "no padding");
 
-#define SEQ_ODD UINT64_C(1)     /* the bucket, or one of its chain, changes */
-#define SEQ_CHAINED UINT64_C(2) /* its links name another bucket of the chain */
-#define SEQ_STEP UINT64_C(4)
+#define SEQ_ODD UINT64_C(1) /* the bucket, or one of its chain, changes */
+/* Which overflow bucket is next in the chain, counted from one; 0: none. Here, where a
+ * look-up finds it without another line. */
+#define SEQ_NEXT_BITS 27
+#define SEQ_NEXT (((UINT64_C(1) << SEQ_NEXT_BITS) - 1) << 1)
+/* 36 bits are left for changes: none can have been through all of them while a reader
+ * looks. */
+#define SEQ_STEP (UINT64_C(1) << (SEQ_NEXT_BITS + 1))
 
 /* What only writers need of a bucket, in a row of its own. */
 struct bucket_links {
-    _Atomic uint32_t overflow;       /* number of the next bucket of the chain */
+    uint32_t next_free;              /* the next free overflow bucket, of such ones */
     uint32_t previous[BUCKET_SLOTS]; /* slots; towards the older end of the queue */
 };
 static_assert(sizeof(struct bucket_links) == 32, "two a cache line");
@@ -357,7 +362,7 @@ struct shard {
     uint32_t max_buckets;
     uint32_t max_overflow;
     uint32_t ghost_sets; /* 0: the policy has none */
-    bool verify;         /* check every entry that is served */
+    uint8_t verify;      /* STATE_UNVERIFIED: check every entry that is served */
 };
 
 static inline uint64_t

@@ -42,8 +42,8 @@ struct pool {
     size_t index_bytes;
     size_t heap_bytes;
     enum pool_origin origin;
-    _Atomic uint32_t owner; /* what this process writes into locks; 0: none */
-    _Atomic uint32_t place;
+    _Atomic uint32_t owner;         /* what this process writes into locks; 0: none */
+    struct attachment *_Atomic own; /* of attachments: this process's */
     _Atomic bool lost; /* a file was cut short under its mapping; see pool_guard.h */
     _Atomic bool keeps_memory; /* the file system takes nothing back */
     _Atomic uint32_t patches;  /* see pool_guard.h */
@@ -97,6 +97,13 @@ static inline bool
 pool_is_lost(const struct pool *pool)
 {
     return UNLIKELY(load_acquire(&pool->lost));
+}
+
+/* Where this process counts. */
+static inline struct attachment *
+pool_own_attachment(const struct pool *pool)
+{
+    return load_relaxed(&pool->own);
 }
 
 /* Places taken now. */

@@ -46,6 +46,7 @@ map_files(struct pool *pool, const struct pool_identity *identity,
     if (heap == MAP_FAILED)
         return pool_fail_system(error_out, "map", pool->heap_name);
     pool->heap = heap;
+    store_relaxed(&pool->own, pool->attachments); /* the first, until it has one */
     return PMC_OK;
 }
 

@@ -44,7 +44,8 @@ pool_geometry(const struct pmc_options *options, uint64_t heap_limit_bytes,
                            PAGE_BYTES * PAGE_BYTES;
     entries = identity.shard_bytes / BLOCK_BYTES / PLANNED_ENTRY_BLOCKS;
     identity.max_buckets = (uint32_t)(entries / PLANNED_BUCKET_ENTRIES) + 1;
-    identity.max_overflow = identity.max_buckets / 4 + BUCKET_SLOTS;
+    identity.max_overflow =
+        (uint32_t)min_u64(identity.max_buckets / 4 + BUCKET_SLOTS, SEQ_NEXT >> 1);
     identity.ghost_sets = (uint32_t)(entries * 3 / 2 / GHOST_WAYS) + 1;
     identity.lifetime = options->lifetime;
     identity.eviction = options->eviction;

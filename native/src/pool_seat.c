@@ -98,7 +98,7 @@ sit(struct pool *pool, const struct seat *seat)
 {
     pool->lock_fd = seat->lock_fd;
     store_relaxed(&pool->attachments[seat->place].process_id, (uint32_t)getpid());
-    store_relaxed(&pool->place, seat->place);
+    store_relaxed(&pool->own, &pool->attachments[seat->place]);
     store_release(&pool->owner, seat->owner);
 }
 
@@ -127,7 +127,7 @@ pool_attached(struct pool *pool)
 
     for (uint32_t place = 0; place < ATTACHMENTS_MAX; place++)
         if (load_relaxed(&pool->attachments[place].incarnation) != 0 &&
-            place != load_relaxed(&pool->place) &&
+            &pool->attachments[place] != pool_own_attachment(pool) &&
             bytes_held_elsewhere(pool->lock_fd, PLACE_BYTE + (off_t)place, 1))
             count++;
     return count;

@@ -5,6 +5,7 @@
  *   shard_memory.c    growing, giving memory back, taking it again
  *   shard_look.h      one quick look at a key without a lock: the hot path
  *   shard_read.c      look-ups without a lock that take longer
+ *   shard_ahead.h     asking for memory before it is needed
  *   shard_write.c     put, delete, touch, incr, clear, evict
  *   shard_room.c      which entries give way
  *   shard_window.c    runs of neighbours that are emptied; moving entries
@@ -100,15 +101,6 @@ struct read_outcome {
 /* PMC_OK, PMC_MISS, PMC_EINVAL when reserve() gave up, or PMC_EWOULD_WAIT. */
 enum pmc_status shard_read(struct shard *shard, struct read_request *request,
                            struct read_outcome *outcome_out);
-/* Ask the processor for what a read will need: the bucket; then the head of the
- * entry; then the rest of it, of which no more than so many bytes. */
-void shard_prefetch_bucket(const struct shard *shard, uint64_t hash);
-/* The offset of the entry; NO_OFFSET when there seems to be none. */
-uint32_t shard_prefetch_head(const struct shard *shard, uint64_t hash);
-void shard_prefetch_value(const struct shard *shard, uint32_t offset);
-/* And what a write will need besides. */
-void shard_prefetch_links(const struct shard *shard, uint64_t hash);
-
 /* What the head of an entry records of key, tag and value; its deadline is added
  * by entry_deadline_mark(). */
 uint32_t shard_checksum(uint64_t hash, uint8_t tag, const void *value,

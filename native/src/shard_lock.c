@@ -52,7 +52,7 @@ shard_lock(struct shard *shard, bool nowait)
         return nowait ? PMC_BUSY : PMC_EWOULD_WAIT;
     case LOCK_TIMED_OUT:
     default:
-        add_relaxed(&pool->attachments[load_relaxed(&pool->place)].lock_timeouts, 1);
+        add_relaxed(&pool_own_attachment(pool)->lock_timeouts, 1);
         return PMC_ETIMEDOUT;
     }
     if (pool_is_lost(pool)) {

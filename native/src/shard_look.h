@@ -116,9 +116,10 @@ entry_matches(const struct shard *shard, uint32_t offset, uint16_t tag,
     copy_head_racing(head_out, shared);
     return head_out->key_size == request->key_size &&
            (head_out->size & EXTENT_ENTRY) != 0 &&
-           start + entry_bytes(head_out->key_size, head_out->size & EXTENT_SIZE) <=
+           start + entry_bytes(request->key_size, head_out->size & EXTENT_SIZE) <=
                end_bytes &&
-           index_check(head_out->size, head_out->key_size) == (tag & TAG_CHECK) &&
+           index_check(head_out->size, (uint32_t)request->key_size) ==
+               (tag & TAG_CHECK) &&
            equal_racing(shared + 1, request->key, request->key_size);
 }
 
@@ -147,6 +148,15 @@ static inline bool
 is_unverified(const struct bucket *bucket, uint32_t way)
 {
     return (load_relaxed(&bucket->state[way]) & STATE_UNVERIFIED) != 0 &&
+           !MUTANT("trust-adopted");
+}
+
+/* Must it be checked before it is served, for that or because all are? */
+static inline bool
+needs_check(const struct shard *shard, const struct bucket *bucket, uint32_t way)
+{
+    return ((load_relaxed(&bucket->state[way]) | shard->verify) & STATE_UNVERIFIED) !=
+               0 &&
            !MUTANT("trust-adopted");
 }
 
@@ -193,35 +203,50 @@ serve(const struct shard *shard, const struct bucket *primary, uint64_t seq,
     return LOOK_HIT;
 }
 
-/* What nearly every hit is: the first match of the key's own bucket, with nothing to
- * check. LOOK_HIT or LOOK_REFUSED; after anything else shard_read() has the answer. */
-static ALWAYS_INLINE enum look
-shard_look(const struct shard *shard, struct read_request *request,
-           struct read_outcome *outcome_out)
+/* The bucket of the keys with this hash; when the numbers make no sense the first, where
+ * nobody will find them. */
+static ALWAYS_INLINE struct bucket *
+shard_primary(const struct shard *shard, uint64_t hash)
 {
     uint32_t count = load_acquire(&shard->header->bucket_count);
-    uint32_t number = index_bucket_of(request->hash, count);
-    struct bucket *primary = &shard->buckets[number];
+    uint32_t number = index_bucket_of(hash, count);
+
+    return &shard->buckets[LIKELY(number < shard->max_buckets) ? number : 0];
+}
+
+/* What nearly every hit is: the first match of the chain's first two buckets, with
+ * nothing to check. primary is what shard_primary() said, maybe some time ago. LOOK_HIT or
+ * LOOK_REFUSED; after anything else shard_read() has the answer. */
+static ALWAYS_INLINE enum look
+shard_look(const struct shard *shard, struct bucket *primary,
+           struct read_request *request, struct read_outcome *outcome_out)
+{
+    struct bucket *bucket = primary;
     uint32_t matches;
     uint32_t offset;
     uint32_t way;
     uint64_t seq;
 
-    if (UNLIKELY(number >= shard->max_buckets))
-        return LOOK_BUSY;
     READ_DELAY();
     seq = load_acquire(&primary->seq);
     matches = index_matches(primary, index_tag(request->hash));
+    if (UNLIKELY(!matches)) {
+        uint32_t next = index_next_of(shard, seq);
+
+        if (next == NO_BUCKET)
+            return LOOK_BUSY;
+        bucket = &shard->buckets[next];
+        matches = index_matches(bucket, index_tag(request->hash));
+    }
     if (UNLIKELY(seq & SEQ_ODD) || UNLIKELY(!matches))
         return LOOK_BUSY;
     way = index_match_way(matches);
-    offset = load_relaxed(&primary->offset[way]);
-    if (UNLIKELY(shard->verify) || UNLIKELY(is_unverified(primary, way)) ||
-        UNLIKELY(!entry_matches(shard, offset, slot_tag(primary, way), request,
+    offset = load_relaxed(&bucket->offset[way]);
+    if (UNLIKELY(needs_check(shard, bucket, way)) ||
+        UNLIKELY(!entry_matches(shard, offset, slot_tag(bucket, way), request,
                                 &outcome_out->head)))
         return LOOK_BUSY;
-    return serve(shard, primary, seq, primary, way, offset, false, request,
-                 outcome_out);
+    return serve(shard, primary, seq, bucket, way, offset, false, request, outcome_out);
 }
 
 #endif

@@ -46,8 +46,7 @@ look_in_chain(const struct shard *shard, const struct bucket *primary, uint64_t 
                 continue;
             outcome_out->unverified = is_unverified(bucket, way);
             return serve(shard, primary, seq, bucket, way, offset,
-                         outcome_out->unverified || shard->verify, request,
-                         outcome_out);
+                         needs_check(shard, bucket, way), request, outcome_out);
         }
         number = index_chain_next(shard, number);
     }
@@ -180,66 +179,4 @@ shard_read(struct shard *shard, struct read_request *request,
             break;
         }
     }
-}
-
-/* ---- fetching early -------------------------------------------------- */
-
-/* NO_BUCKET when the numbers make no sense. */
-static uint32_t
-bucket_number(const struct shard *shard, uint64_t hash)
-{
-    uint32_t number = index_bucket_of(hash, load_relaxed(&shard->header->bucket_count));
-
-    return number < shard->max_buckets ? number : NO_BUCKET;
-}
-
-void
-shard_prefetch_bucket(const struct shard *shard, uint64_t hash)
-{
-    uint32_t number = bucket_number(shard, hash);
-
-    if (number != NO_BUCKET)
-        __builtin_prefetch(&shard->buckets[number]);
-}
-
-void
-shard_prefetch_links(const struct shard *shard, uint64_t hash)
-{
-    uint32_t number = bucket_number(shard, hash);
-
-    if (number != NO_BUCKET)
-        __builtin_prefetch(&shard->links[number]);
-}
-
-uint32_t
-shard_prefetch_head(const struct shard *shard, uint64_t hash)
-{
-    uint32_t number = bucket_number(shard, hash);
-    uint32_t matches;
-    uint32_t offset;
-
-    if (number == NO_BUCKET)
-        return NO_OFFSET;
-    matches = index_matches(&shard->buckets[number], index_tag(hash));
-    if (!matches)
-        return NO_OFFSET;
-    offset = load_relaxed(&shard->buckets[number].offset[index_match_way(matches)]);
-    if (offset + UINT64_C(2) > shard_limit(shard))
-        return NO_OFFSET;
-    __builtin_prefetch(entry_at(shard, offset));
-    return offset;
-}
-
-/* What a long value needs beyond this, the processor's own prefetcher brings. */
-#define PREFETCH_BLOCKS (2048u / BLOCK_BYTES)
-
-RACES_BY_DESIGN void
-shard_prefetch_value(const struct shard *shard, uint32_t offset)
-{
-    const uint8_t *entry = (const uint8_t *)entry_at(shard, offset);
-    uint64_t blocks = min_u64(extent_blocks(shard, offset), PREFETCH_BLOCKS);
-
-    for (uint64_t block = CACHE_LINE_BYTES / BLOCK_BYTES; block < blocks;
-         block += CACHE_LINE_BYTES / BLOCK_BYTES)
-        __builtin_prefetch(entry + block * BLOCK_BYTES);
 }

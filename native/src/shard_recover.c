@@ -452,7 +452,7 @@ rebuild_overflow(struct shard *shard, struct start_map *seen)
         if (map_test(seen, free))
             continue;
         index_empty_bucket(shard, free);
-        store_relaxed(&shard->links[free].overflow, header->overflow_free);
+        shard->links[free].next_free = header->overflow_free;
         header->overflow_free = free;
     }
 }

@@ -120,7 +120,7 @@ overflow_on_free_list(const struct shard *shard)
 
     for (uint32_t at = shard->header->overflow_free;
          at != NO_BUCKET && buckets <= shard->max_overflow;
-         at = load_relaxed(&shard->links[at].overflow))
+         at = shard->links[at].next_free)
         buckets++;
     return buckets;
 }

@@ -197,8 +197,8 @@ test_an_owner_whose_place_was_taken_again_is_dead(void)
     CHECK(pool_owner_lives(cache->pool, dead_owner & 0x7fffffffu));
     kill_child(holder);
     newcomer = open_impatient(&place, 200);
-    CHECK_EQ(load_relaxed(&newcomer->pool->place),
-             lock_owner_place(dead_owner & 0x7fffffffu));
+    CHECK(pool_own_attachment(newcomer->pool) ==
+          &newcomer->pool->attachments[lock_owner_place(dead_owner & 0x7fffffffu)]);
     CHECK(!pool_owner_lives(cache->pool, dead_owner & 0x7fffffffu));
     CHECK(!pool_owner_lives(newcomer->pool, dead_owner & 0x7fffffffu));
     CHECK_EQ(put_text(newcomer, "k", "v"), PMC_OK);
