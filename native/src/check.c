@@ -67,7 +67,7 @@ check_slot(const struct shard *shard, uint32_t primary, uint32_t slot,
     }
     head = entry_at(shard, content.offset);
     hash = index_hash_at(shard, content.offset);
-    if (!index_belongs(shard, primary, content.offset))
+    if (!index_belongs(shard, primary, hash))
         broken(report, "slot %u holds a key of another bucket", slot);
     if (index_tag(hash) != (content.tag & TAG_HASH))
         broken(report, "slot %u has the wrong tag", slot);

@@ -38,18 +38,6 @@ slot_is_expired(const struct shard *shard, uint32_t slot, uint64_t now_ms)
            expiry_passed(entry_deadline(entry_at(shard, offset)), now_ms);
 }
 
-/* The deadlines are in the entries' heads: ask for those of the next bucket early. */
-static void
-prefetch_heads(const struct shard *shard, uint32_t number)
-{
-    const struct bucket *bucket = &shard->buckets[number];
-
-    for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
-        if (slot_tag(bucket, way) != 0 &&
-            load_relaxed(&bucket->offset[way]) < shard->max_blocks)
-            __builtin_prefetch(entry_at(shard, load_relaxed(&bucket->offset[way])));
-}
-
 uint32_t
 expiry_sweep_locked(struct shard *shard, uint64_t now_ms)
 {
@@ -72,6 +60,6 @@ expiry_sweep_locked(struct shard *shard, uint64_t now_ms)
     }
     next = swept_bucket(shard, header->sweep_slot / BUCKET_STRIDE);
     if (next != NO_BUCKET)
-        prefetch_heads(shard, next);
+        prefetch_entries(shard, next); /* their heads have the deadlines */
     return NO_SLOT;
 }

@@ -470,9 +470,9 @@ index_insert_locked(struct shard *shard, uint64_t hash,
 /* ---- splitting ------------------------------------------------------- */
 
 bool
-index_belongs(const struct shard *shard, uint32_t primary, uint32_t offset)
+index_belongs(const struct shard *shard, uint32_t primary, uint64_t hash)
 {
-    return primary_of(shard, index_hash_at(shard, offset)) == primary;
+    return primary_of(shard, hash) == primary;
 }
 
 static void

@@ -185,8 +185,8 @@ unsigned index_wants(const struct shard *shard);
 /* How many ghosts so many entries are worth. */
 uint64_t index_ghosts_for(const struct shard *shard);
 
-/* Recovery: is there an entry in this slot that belongs to this bucket? */
-bool index_belongs(const struct shard *shard, uint32_t primary, uint32_t offset);
+/* Does a key with this hash belong to this bucket? */
+bool index_belongs(const struct shard *shard, uint32_t primary, uint64_t hash);
 /* Recovery: clear one slot, or write it whole, with its primary bucket odd or the
  * shard private. */
 void index_clear_slot(struct shard *shard, uint32_t slot);

@@ -487,6 +487,29 @@ shard_limit(const struct shard *shard)
     return limit < shard->max_blocks ? limit : shard->max_blocks;
 }
 
+/* Ask the processor for the entries of a bucket, heads and short keys. They may lie
+ * across two cache lines. */
+static inline void
+prefetch_entry(const struct shard *shard, uint32_t offset)
+{
+    const uint8_t *head = (const uint8_t *)entry_at(shard, offset);
+
+    if (offset < shard->max_blocks) {
+        __builtin_prefetch(head);
+        __builtin_prefetch(head + 3 * BLOCK_BYTES - 1);
+    }
+}
+
+static inline void
+prefetch_entries(const struct shard *shard, uint32_t number)
+{
+    const struct bucket *bucket = &shard->buckets[number];
+
+    for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
+        if (slot_tag(bucket, way) != 0)
+            prefetch_entry(shard, load_relaxed(&bucket->offset[way]));
+}
+
 /* The blocks of the live entry in a slot, from its head; 0 when the slot points
  * outside of the heap. */
 static inline uint32_t

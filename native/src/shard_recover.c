@@ -40,6 +40,12 @@ map_set(struct start_map *map, uint32_t block, bool value)
         map->words[block / 64] &= ~bit;
 }
 
+static void
+map_clear(struct start_map *map)
+{
+    memset(map->words, 0, ((size_t)map->blocks / 64 + 1) * sizeof(uint64_t));
+}
+
 /* The first start at or after block; map->blocks when there is none. */
 static uint32_t
 map_next(const struct start_map *map, uint32_t block)
@@ -52,6 +58,24 @@ map_next(const struct start_map *map, uint32_t block)
         block = (block / 64 + 1) * 64;
     }
     return map->blocks;
+}
+
+/* ---- prefetching ------------------------------------------------------ */
+
+/* Entries lie anywhere in the heap. Each would be waited for if it were not asked for
+ * so early that a dozen are under way. */
+#define BUCKETS_AHEAD 3u
+#define SLOTS_AHEAD 12u
+
+/* What is not in this process's page table cannot be prefetched. */
+static void
+touch_heap(const struct shard *shard)
+{
+    uint32_t limit = shard_limit(shard);
+
+    for (uint32_t at = 0; at < limit; at += SPAN_BLOCKS)
+        if (shard->spans[at / SPAN_BLOCKS] == SPAN_USED)
+            (void)*(const volatile uint8_t *)entry_at(shard, at);
 }
 
 /* ---- buckets --------------------------------------------------------- */
@@ -80,8 +104,11 @@ visit_all(struct shard *shard, slot_visitor visit, void *context)
 {
     uint32_t count = load_relaxed(&shard->header->bucket_count);
 
-    for (uint32_t number = 0; number < count; number++)
+    for (uint32_t number = 0; number < count; number++) {
+        if (number + BUCKETS_AHEAD < count)
+            prefetch_entries(shard, number + BUCKETS_AHEAD);
         visit_chain(shard, number, visit, context);
+    }
 }
 
 static void
@@ -204,7 +231,8 @@ settle_intent(struct shard *shard)
 }
 
 struct mending {
-    struct start_map *map;
+    struct start_map *starts;  /* one bit a block: an entry starts here */
+    struct start_map *waiting; /* one bit a slot: it holds one of those */
     uint64_t dropped;
 };
 
@@ -215,6 +243,7 @@ mend_slot(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
 {
     struct mending *mending = context;
     struct slot_content content = index_read_slot(shard, slot);
+    uint64_t hash;
 
     if (!index_slot_is_sound(shard, slot) ||
         alloc_is_away(shard, content.offset, extent_blocks(shard, content.offset))) {
@@ -222,13 +251,15 @@ mend_slot(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
         drop_slot(shard, primary, slot);
         return;
     }
-    if (!index_belongs(shard, primary, content.offset) ||
-        index_tag(index_hash_at(shard, content.offset)) != (content.tag & TAG_HASH) ||
-        map_test(mending->map, content.offset)) {
+    hash = index_hash_at(shard, content.offset);
+    if (!index_belongs(shard, primary, hash) ||
+        index_tag(hash) != (content.tag & TAG_HASH) ||
+        map_test(mending->starts, content.offset)) {
         drop_slot(shard, primary, slot);
         return;
     }
-    map_set(mending->map, content.offset, true);
+    map_set(mending->starts, content.offset, true);
+    map_set(mending->waiting, slot, true);
 }
 
 /* Two entries overlap: take both out of the map. */
@@ -264,127 +295,29 @@ drop_unmarked(struct shard *shard, uint32_t primary, uint32_t slot, void *contex
 {
     const struct mending *mending = context;
 
-    if (!map_test(mending->map, index_read_slot(shard, slot).offset))
-        drop_slot(shard, primary, slot);
+    if (map_test(mending->starts, slot_offset(shard, slot)))
+        return;
+    drop_slot(shard, primary, slot);
+    map_set(mending->waiting, slot, false);
 }
 
 static void
-rebuild_extents(struct shard *shard, const struct start_map *map)
+count_nothing(struct shard *shard)
 {
-    struct alloc_rebuild rebuild;
-
-    alloc_rebuild_begin(&rebuild, shard);
-    for (uint32_t at = map_next(map, 0); at < map->blocks; at = map_next(map, at + 1)) {
-        bool placed =
-            alloc_rebuild_entry(&rebuild, at, (uint32_t)extent_blocks(shard, at));
-
-        assert(placed); /* overlaps are gone */
-        (void)placed;
-        STEP("recover.extent");
-    }
-    alloc_rebuild_end(&rebuild);
-}
-
-/* ---- queues ---------------------------------------------------------- */
-
-/* The order of each queue as far as its links are whole, oldest first. */
-struct order {
-    uint32_t *slots;
-    uint8_t *queues;
-    size_t count;
-    size_t capacity;
-    struct start_map *waiting; /* one bit a slot: in use and not yet in order */
-};
-
-static bool
-order_add(struct order *order, uint32_t number, uint32_t slot)
-{
-    if (slot >= order->waiting->blocks || !map_test(order->waiting, slot) ||
-        order->count == order->capacity)
-        return false;
-    map_set(order->waiting, slot, false);
-    order->slots[order->count] = slot;
-    order->queues[order->count++] = (uint8_t)number;
-    return true;
-}
-
-struct leftovers {
-    struct order *order;
-    uint32_t fallback; /* the queue of entries that no queue knew */
-};
-
-static void
-add_leftover(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
-{
-    const struct leftovers *leftovers = context;
-
-    (void)shard;
-    (void)primary;
-    order_add(leftovers->order, leftovers->fallback, slot);
+    store_relaxed(&shard->header->entries, 0);
+    store_relaxed(&shard->header->mortals, 0);
+    store_relaxed(&shard->header->used_blocks, 0);
+    store_relaxed(&shard->header->payload_bytes, 0);
 }
 
 static void
-let_wait(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
-{
-    (void)shard;
-    (void)primary;
-    map_set(context, slot, true);
-}
-
-/* Read the queues from their heads while the links make sense. */
-static void
-read_order(struct shard *shard, struct order *order)
-{
-    for (uint32_t number = 1; number < QUEUES; number++) {
-        uint32_t slot = shard->header->queues[number].head;
-
-        while (slot != NO_SLOT && order_add(order, number, slot) &&
-               queue_of(shard, slot) == number)
-            slot = queue_next(shard, slot);
-    }
-}
-
-static void
-clear_queue_state(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
-{
-    _Atomic uint8_t *state = slot_state(shard, slot);
-
-    (void)primary;
-    (void)context;
-    store_relaxed(state, (uint8_t)(load_relaxed(state) & ~STATE_QUEUE));
-}
-
-static void
-rebuild_queues(struct shard *shard, struct order *order)
-{
-    struct leftovers leftovers = {
-        .order = order,
-        .fallback = shard->policy->bump == BUMP_CLOCK ? QUEUE_LRU_FIRST : QUEUE_MAIN};
-
-    visit_all(shard, let_wait, order->waiting);
-    read_order(shard, order);
-    visit_all(shard, add_leftover, &leftovers);
-    visit_all(shard, clear_queue_state, NULL);
-    queue_format_locked(shard);
-    for (size_t i = 0; i < order->count; i++)
-        queue_push_locked(shard, order->queues[i], order->slots[i],
-                          slot_blocks(shard, order->slots[i]));
-}
-
-/* ---- counters and overflow ------------------------------------------- */
-
-static void
-count_slot(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
+count_entry(struct shard *shard, const struct entry_head *head, uint32_t blocks)
 {
     struct shard_header *header = shard->header;
-    const struct entry_head *head =
-        entry_at(shard, index_read_slot(shard, slot).offset);
 
-    (void)primary;
-    (void)context;
     bump_locked(&header->entries, 1);
     bump_locked(&header->mortals, entry_deadline(head) != 0);
-    bump_locked(&header->used_blocks, slot_blocks(shard, slot));
+    bump_locked(&header->used_blocks, blocks);
     bump_locked(&header->payload_bytes,
                 (uint64_t)head->key_size + (head->size & EXTENT_SIZE));
     /* Not the low halves alone: the counter may have gone round since. */
@@ -392,15 +325,120 @@ count_slot(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
         store_relaxed(&header->generation, head->generation);
 }
 
-static void
-recount(struct shard *shard)
+/* In the order of addresses. False: two entries overlap. What they say of their sizes
+ * is as it was. */
+static bool
+rebuild_extents(struct shard *shard, const struct start_map *starts)
 {
-    store_relaxed(&shard->header->entries, 0);
-    store_relaxed(&shard->header->mortals, 0);
-    store_relaxed(&shard->header->used_blocks, 0);
-    store_relaxed(&shard->header->payload_bytes, 0);
-    visit_all(shard, count_slot, NULL);
+    struct alloc_rebuild rebuild;
+
+    alloc_rebuild_begin(&rebuild, shard);
+    count_nothing(shard);
+    for (uint32_t at = map_next(starts, 0); at < starts->blocks;
+         at = map_next(starts, at + 1)) {
+        uint32_t blocks = (uint32_t)extent_blocks(shard, at);
+
+        if (!alloc_rebuild_entry(&rebuild, at, blocks))
+            return false;
+        count_entry(shard, entry_at(shard, at), blocks);
+        STEP("recover.extent");
+    }
+    alloc_rebuild_end(&rebuild);
+    return true;
 }
+
+/* ---- queues ---------------------------------------------------------- */
+
+/* The order of each queue as far as its links are whole, oldest first. */
+struct order {
+    /* What the heads lead to, queue after queue; then room; then what leads to the
+     * tails, the last queue first. */
+    uint32_t *slots;
+    size_t front[QUEUES];      /* where the queue's part at the front ends */
+    size_t back[QUEUES];       /* where its part at the back begins */
+    struct start_map *waiting; /* one bit a slot: in use and not yet in order */
+};
+
+/* Is it this slot's turn? One that was being put into a queue, or taken out of it, is
+ * in none. */
+static bool
+take_turn(const struct shard *shard, struct order *order, uint32_t number,
+          uint32_t slot)
+{
+    if (slot >= order->waiting->blocks || !map_test(order->waiting, slot) ||
+        (queue_of(shard, slot) != number && queue_of(shard, slot) != 0))
+        return false;
+    map_set(order->waiting, slot, false);
+    return true;
+}
+
+/* From the tail first: the links towards the older end lie close together, those
+ * towards the younger end all over the heap. Where one is broken, as a dead writer
+ * leaves it, the other way leads to the rest. */
+static void
+read_order(struct shard *shard, struct order *order, uint32_t number)
+{
+    const struct queue *queue = &shard->header->queues[number];
+    size_t front = order->front[number - 1];
+    size_t back = order->back[number - 1];
+    uint32_t slot;
+
+    for (slot = queue->tail; take_turn(shard, order, number, slot);
+         slot = queue_previous(shard, slot))
+        order->slots[--back] = slot;
+    for (slot = queue->head; take_turn(shard, order, number, slot);
+         slot = queue_next(shard, slot))
+        order->slots[front++] = slot;
+    assert(front <= back); /* there is room for every slot once */
+    order->front[number] = front;
+    order->back[number] = back;
+}
+
+static void
+push(struct shard *shard, uint32_t number, uint32_t slot)
+{
+    queue_push_locked(shard, number, slot, slot_blocks(shard, slot));
+}
+
+static void
+push_all(struct shard *shard, uint32_t number, const uint32_t *slots, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (i + 2 * SLOTS_AHEAD < count) {
+            uint32_t slot = slots[i + 2 * SLOTS_AHEAD];
+
+            __builtin_prefetch(slot_bucket(shard, slot), 1);
+            __builtin_prefetch(&shard->links[slot / BUCKET_STRIDE], 1);
+            prefetch_entry(shard, slot_offset(shard, slots[i + SLOTS_AHEAD]));
+        }
+        push(shard, number, slots[i]);
+    }
+}
+
+/* Entries that no queue knows come last. */
+static void
+rebuild_queues(struct shard *shard, struct order *order)
+{
+    uint32_t fallback =
+        shard->policy->bump == BUMP_CLOCK ? QUEUE_LRU_FIRST : QUEUE_MAIN;
+    const struct start_map *waiting = order->waiting;
+
+    for (uint32_t number = 1; number < QUEUES; number++)
+        read_order(shard, order, number);
+    queue_format_locked(shard);
+    for (uint32_t number = 1; number < QUEUES; number++) {
+        size_t front = order->front[number - 1];
+        size_t back = order->back[number];
+
+        push_all(shard, number, order->slots + front, order->front[number] - front);
+        push_all(shard, number, order->slots + back, order->back[number - 1] - back);
+    }
+    for (uint32_t slot = map_next(waiting, 0); slot < waiting->blocks;
+         slot = map_next(waiting, slot + 1))
+        push(shard, fallback, slot);
+}
+
+/* ---- overflow -------------------------------------------------------- */
 
 /* Take empty buckets out of a chain: readers standing on one must look again, so
  * the primary bucket is odd until recovery ends. */
@@ -424,7 +462,6 @@ rebuild_overflow(struct shard *shard, struct start_map *seen)
     struct shard_header *header = shard->header;
     uint32_t count = load_relaxed(&header->bucket_count);
 
-    memset(seen->words, 0, ((size_t)seen->blocks + 63) / 64 * sizeof(uint64_t));
     for (uint32_t number = 0; number < count; number++) {
         uint32_t at = number;
         int hops = 0;
@@ -492,11 +529,9 @@ scratch_make(const struct shard *shard, struct scratch *scratch)
     scratch->seen = (struct start_map){
         .words = calloc((size_t)slots / 64 + 1, sizeof(uint64_t)), .blocks = slots};
     scratch->order = (struct order){.slots = calloc(capacity, sizeof(uint32_t)),
-                                    .queues = calloc(capacity, 1),
-                                    .capacity = capacity,
+                                    .back = {capacity},
                                     .waiting = &scratch->seen};
-    return scratch->starts.words && scratch->seen.words && scratch->order.slots &&
-           scratch->order.queues;
+    return scratch->starts.words && scratch->seen.words && scratch->order.slots;
 }
 
 static void
@@ -505,27 +540,29 @@ scratch_free(struct scratch *scratch)
     free(scratch->starts.words);
     free(scratch->seen.words);
     free(scratch->order.slots);
-    free(scratch->order.queues);
 }
 
-static void
+static bool
 rebuild(struct shard *shard, struct scratch *scratch)
 {
-    struct mending mending = {.map = &scratch->starts};
+    struct mending mending = {.starts = &scratch->starts, .waiting = &scratch->seen};
 
     rebuild_overflow(shard, &scratch->seen);
+    map_clear(&scratch->seen);
+    touch_heap(shard);
     visit_all(shard, mend_slot, &mending);
     STEP("recover.slots");
-    mending.dropped += unmark_overlaps(shard, mending.map);
-    visit_all(shard, drop_unmarked, &mending);
-    rebuild_extents(shard, mending.map);
+    if (!rebuild_extents(shard, mending.starts)) {
+        mending.dropped += unmark_overlaps(shard, mending.starts);
+        visit_all(shard, drop_unmarked, &mending);
+        if (!rebuild_extents(shard, mending.starts))
+            return false; /* somebody writes into the heap right now */
+    }
     STEP("recover.extents");
-    memset(scratch->seen.words, 0,
-           ((size_t)scratch->seen.blocks / 64 + 1) * sizeof(uint64_t));
     rebuild_queues(shard, &scratch->order);
     STEP("recover.queues");
-    recount(shard);
     bump_locked(&shard->header->damaged, mending.dropped);
+    return true;
 }
 
 void
@@ -542,9 +579,7 @@ shard_recover_locked(struct shard *shard)
     settle_intent(shard);
     index_change_all_begin(shard);
     lease_void_all_locked(shard);
-    if (scratch_make(shard, &scratch) && count_is_true)
-        rebuild(shard, &scratch);
-    else
+    if (!scratch_make(shard, &scratch) || !count_is_true || !rebuild(shard, &scratch))
         shard_clear_locked(shard); /* a cache may forget; it may not lie */
     scratch_free(&scratch);
     make_buckets_even(shard);
