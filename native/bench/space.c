@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "ideal.h"
+#include "level.h"
 #include "pmemcache.h"
 
 #define KIB 1024u
@@ -34,7 +35,6 @@
 #define KEYS_OVER_POOL 10u
 #define WARM_TURNOVERS 3u
 #define TURNOVERS 10u
-#define SAMPLES_A_TURNOVER 20u
 #define DRIFT_PHASE_TURNOVERS 5u
 
 enum spread {
@@ -202,41 +202,15 @@ request(struct run *run)
         run->evictions_max = run->evictions_of_put;
 }
 
-static uint64_t
-written_bytes(struct run *run, struct pmc_stats *stats)
-{
-    if (pmc_stats(run->cache, stats) != PMC_OK)
-        die("no statistics");
-    return stats->written_bytes;
-}
-
-struct level {
-    double sum;
-    double least;
-    uint32_t samples;
-};
-
 /* Ask until so many bytes more have been written; take samples of the payload. */
 static struct level
 run_turnovers(struct run *run, uint32_t turnovers)
 {
-    struct level level = {.least = 1};
-    struct pmc_stats stats;
-    uint64_t start = written_bytes(run, &stats);
-    uint64_t step = run->pool_bytes / SAMPLES_A_TURNOVER;
+    struct level level = level_begin(run->cache, run->pool_bytes);
 
-    while (level.samples < turnovers * SAMPLES_A_TURNOVER) {
-        double share;
-
+    while (level_goes_on(&level, turnovers))
         for (int turn = 0; turn < 100; turn++)
             request(run);
-        if (written_bytes(run, &stats) - start < (level.samples + 1) * step)
-            continue;
-        share = (double)stats.payload_bytes / (double)run->pool_bytes;
-        level.sum += share;
-        level.least = share < level.least ? share : level.least;
-        level.samples++;
-    }
     return level;
 }
 
@@ -291,8 +265,7 @@ drift(struct run *run)
         level = run_turnovers(run, DRIFT_PHASE_TURNOVERS - 1);
         printf(", \"phase_%u_change_least\": %.5f, \"phase_%u_mean\": %.5f"
                ", \"phase_%u_least\": %.5f",
-               phase, change.least, phase, level.sum / level.samples, phase,
-               level.least);
+               phase, change.least, phase, level_mean(&level), phase, level.least);
     }
 }
 
@@ -312,7 +285,7 @@ measure(struct run *run)
     printf("{\"mix\": \"%s\", \"pool_bytes\": %" PRIu64
            ", \"payload_mean\": %.5f, \"payload_least\": %.5f"
            ", \"hit_ratio\": %.5f, \"ideal_hit_ratio\": %.5f",
-           run->mix->name, run->pool_bytes, level.sum / level.samples, level.least,
+           run->mix->name, run->pool_bytes, level_mean(&level), level.least,
            (double)run->hits / (double)run->requests,
            (double)run->ideal_hits / (double)run->requests);
     drift(run);

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "../bench/ideal.h"
+#include "../bench/level.h"
 #include "cache.h"
 #include "check.h"
 #include "pmemcache.h"
@@ -134,36 +135,18 @@ start_run(struct run *run, const struct mix *mix, uint64_t pool_bytes)
     pmc_on_evict(run->cache, count_eviction, run);
 }
 
-struct level {
-    double mean;
-    double least;
-};
-
 /* The share of keys and values in the pool, while so much is written. */
 static struct level
 turn_over(struct run *run, uint32_t turnovers)
 {
-    struct level level = {.least = 1};
+    struct level level;
     struct pmc_stats stats;
-    uint64_t start;
-    uint32_t samples = 0;
 
     pmc_stats(run->cache, &stats);
-    start = stats.written_bytes;
-    while (samples < turnovers * 20) {
-        double share;
-
+    level = level_begin(run->cache, stats.capacity_bytes);
+    while (level_goes_on(&level, turnovers))
         for (int turn = 0; turn < 20; turn++)
             request(run);
-        pmc_stats(run->cache, &stats);
-        if (stats.written_bytes - start < stats.capacity_bytes / 20 * (samples + 1))
-            continue;
-        share = (double)stats.payload_bytes / (double)stats.capacity_bytes;
-        level.mean += share;
-        level.least = share < level.least ? share : level.least;
-        samples++;
-    }
-    level.mean /= samples;
     return level;
 }
 
@@ -195,8 +178,8 @@ test_a_full_pool_holds_keys_and_values(void)
         turn_over(&run, WARM_TURNOVERS);
         level = turn_over(&run, TURNOVERS);
         printf("payload of %u-%u bytes: %.4f, at least %.4f\n", cases[i].mix->least,
-               cases[i].mix->most, level.mean, level.least);
-        CHECK(level.mean >= cases[i].mean);
+               cases[i].mix->most, level_mean(&level), level.least);
+        CHECK(level_mean(&level) >= cases[i].mean);
         CHECK_EQ(run.refused, 0);
         CHECK(run.evicted_most <= 1000);
         check_moved_little(&run);
@@ -216,7 +199,7 @@ test_a_large_victim_waits_for_a_put_of_its_kind(void)
     start_run(&run, &with_outliers, 64 * MIB);
     turn_over(&run, WARM_TURNOVERS);
     level = turn_over(&run, 2 * TURNOVERS);
-    printf("payload with 1-4 MiB among it: %.4f, at least %.4f\n", level.mean,
+    printf("payload with 1-4 MiB among it: %.4f, at least %.4f\n", level_mean(&level),
            level.least);
     CHECK(level.least >= 0.95);
     CHECK_EQ(run.refused, 0);
@@ -256,7 +239,7 @@ test_drifting_sizes_are_stored_without_a_dip(void)
         start_mix(&run, phase == 0 ? &large : &small, 32 * MIB);
         level = turn_over(&run, TURNOVERS);
         printf("payload after the sizes changed: %.4f, at least %.4f (%.4f)\n",
-               level.mean, level.least, first.least);
+               level_mean(&level), level.least, first.least);
         CHECK(level.least >= first.least - 0.003);
     }
     CHECK_EQ(run.refused, 0);
