@@ -41,13 +41,20 @@ index_empty_bucket(struct shard *shard, uint32_t number)
     index_chain_to(shard, number, NO_BUCKET);
 }
 
+static uint32_t
+slots_in_use(const struct bucket *bucket)
+{
+    uint32_t used = 0;
+
+    for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
+        used += slot_tag(bucket, way) != 0;
+    return used;
+}
+
 bool
 index_bucket_is_empty(const struct bucket *bucket)
 {
-    for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
-        if (slot_tag(bucket, way) != 0)
-            return false;
-    return true;
+    return slots_in_use(bucket) == 0;
 }
 
 /* Overflow buckets ever taken, as far as there are so many. */
@@ -562,6 +569,19 @@ free_slot_before(const struct shard *shard, uint32_t primary, uint32_t stop)
     return NO_SLOT;
 }
 
+/* Ask the processor for what pulling the entries of a bucket will touch. */
+static void
+foresee_pulls(const struct shard *shard, uint32_t number)
+{
+    const struct bucket *bucket = &shard->buckets[number];
+
+    __builtin_prefetch(&shard->links[number]);
+    for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
+        if (slot_tag(bucket, way) != 0 &&
+            load_relaxed(&bucket->offset[way]) < shard->max_blocks)
+            __builtin_prefetch(entry_at(shard, load_relaxed(&bucket->offset[way])), 1);
+}
+
 /* Pull entries from overflow buckets into free slots before them, and give the
  * empty ones back. Killed in between, an entry is in two slots. */
 static void
@@ -573,6 +593,7 @@ shorten_chain(struct shard *shard, uint32_t primary)
     for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
         uint32_t next = index_chain_next(shard, number);
 
+        foresee_pulls(shard, number);
         for (uint32_t way = 0; way < BUCKET_SLOTS; way++) {
             uint32_t from = number * BUCKET_STRIDE + way;
             uint32_t to;
@@ -598,10 +619,27 @@ shorten_chain(struct shard *shard, uint32_t primary)
     }
 }
 
+/* Are as many slots of the chain free as a bucket has? Then one can be given back.
+ * With fewer, what an entry leaves is filled by the next one that comes: pulling one
+ * there would only mean to look for it, and for its neighbours in the queue. */
+static bool
+has_bucket_to_spare(const struct shard *shard, uint32_t primary)
+{
+    uint32_t number = primary;
+    uint32_t free = 0;
+
+    for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
+        free += BUCKET_SLOTS - slots_in_use(&shard->buckets[number]);
+        number = index_chain_next(shard, number);
+    }
+    return free >= BUCKET_SLOTS;
+}
+
 void
 index_remove_locked(struct shard *shard, uint64_t hash, uint32_t slot)
 {
     struct bucket *primary = primary_bucket(shard, hash);
+    uint32_t number = (uint32_t)(primary - shard->buckets);
 
     if (MUTANT("evict-without-sequence")) {
         index_clear_slot(shard, slot);
@@ -614,7 +652,9 @@ index_remove_locked(struct shard *shard, uint64_t hash, uint32_t slot)
     STEP("remove.written");
     /* From here on the slot may take an entry from the chain's end. */
     intent_done(shard);
-    shorten_chain(shard, (uint32_t)(primary - shard->buckets));
+    if (index_chain_next(shard, number) != NO_BUCKET &&
+        has_bucket_to_spare(shard, number))
+        shorten_chain(shard, number);
     change_end(shard, hash, primary);
     STEP("remove.end");
 }

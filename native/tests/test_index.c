@@ -183,6 +183,26 @@ test_splits_shorten_chains_and_lose_no_overflow_bucket(void)
     bare_shard_free(&model.shard);
 }
 
+/* Planted bugs: a removal never shortens its chain, or leaves a bucket that could be
+ * spared, or one whose entries were not pulled. */
+static void
+test_removals_give_back_buckets_that_can_be_spared(void)
+{
+    static struct model model;
+
+    model_start(&model, 1, 400); /* one chain for all */
+    for (uint32_t key = 0; key < 400; key++)
+        CHECK(model_insert(&model, key));
+    for (uint32_t turn = 0; turn < 400; turn++) {
+        model_remove(&model, turn * 137 % 400); /* from here and there */
+        CHECK_EQ(overflow_in_chains(&model.shard),
+                 model.entries ? (model.entries - 1) / BUCKET_SLOTS : 0);
+    }
+    model_compare(&model);
+    CHECK_EQ(overflow_on_free_list(&model.shard), model.shard.header->overflow_used);
+    bare_shard_free(&model.shard);
+}
+
 static bool
 is_in_a_chain(const struct shard *shard, uint32_t number)
 {
@@ -335,6 +355,7 @@ main(void)
     RUN(test_random_operations_agree_with_a_plain_model);
     RUN(test_growth_keeps_the_load_down);
     RUN(test_splits_shorten_chains_and_lose_no_overflow_bucket);
+    RUN(test_removals_give_back_buckets_that_can_be_spared);
     RUN(test_a_split_without_room_changes_nothing);
     RUN(test_a_full_chain_refuses_and_offers_a_neighbour);
     RUN(test_splits_go_on_after_a_crowd_has_left);
