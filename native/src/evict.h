@@ -35,7 +35,7 @@ struct evict_policy {
     /* A key that is not in the cache is about to be stored: does the policy
      * remember it? Called once a put, before anything is evicted for it. */
     bool (*recall)(struct shard *shard, uint64_t hash, uint32_t blocks);
-    /* Ask the processor for what recall() and evicted() will look at. */
+    /* Ask the processor for what recall() and evicted() will look at. Needs no lock. */
     void (*foresee)(const struct shard *shard, uint64_t hash);
     /* Put a new entry into a queue; remembered is what recall() said. */
     void (*admit)(struct shard *shard, uint32_t slot, uint32_t blocks, bool remembered);
@@ -66,7 +66,7 @@ void evict_remember_nothing(struct shard *shard, uint32_t slot, uint64_t hash,
 static inline uint32_t
 evict_ghost_sets(const struct shard *shard)
 {
-    uint32_t sets = shard->header->ghost_sets;
+    uint32_t sets = load_relaxed(&shard->header->ghost_sets);
 
     return sets <= shard->ghost_sets ? sets : 0;
 }

@@ -30,9 +30,11 @@
 #define SMALL_GHOSTS_PERCENT 90u
 #define MAIN_GHOSTS_PERCENT 50u
 
-/* Ticks are told apart modulo 256, five lengths of the queue: by then the sets
- * have been swept, if they are not very many more than the ghosts. */
-#define SWEEPS_A_GHOST 2
+/* Ticks are told apart modulo 256, five lengths of the queue: by then the sets have
+ * been swept, if they are not very many more than the ghosts. One is swept for each
+ * new ghost, and for large ones, of which there are fewer a length, some more. */
+#define SWEEP_BLOCKS 128u
+#define MORE_SWEEPS_MOST 3u
 
 /* A place: fingerprint 15 | was in main 1 | tick 8 | size 8. */
 #define PLACE_FINGERPRINT 0xfffe0000u
@@ -141,20 +143,33 @@ ghost_queue_remove(struct shard *shard, uint32_t place)
 
 /* ---- ghosts ---------------------------------------------------------- */
 
-static uint32_t
-place_age(const struct shard *shard, uint32_t place)
-{
-    const struct ghost_queue *ghosts = ghost_queue_of(shard, (place & PLACE_MAIN) != 0);
+/* By what the living are told from the dead, of the small and of the main queue. */
+struct ghost_clock {
+    uint32_t now[2];
+    uint32_t alive[2]; /* ticks */
+};
 
-    return (ghosts->now - (place >> PLACE_TICK_SHIFT)) & 0xff;
+static inline struct ghost_clock
+ghost_clock_of(const struct shard *shard)
+{
+    const struct ghost_queue *small = ghost_queue_of(shard, false);
+    const struct ghost_queue *main = ghost_queue_of(shard, true);
+
+    return (struct ghost_clock){{small->now, main->now},
+                                {ticks_alive(small), ticks_alive(main)}};
 }
 
-static bool
-place_is_alive(const struct shard *shard, uint32_t place)
+static inline uint32_t
+place_age(const struct ghost_clock *clock, uint32_t place)
 {
-    const struct ghost_queue *ghosts = ghost_queue_of(shard, (place & PLACE_MAIN) != 0);
+    return (clock->now[(place & PLACE_MAIN) != 0] - (place >> PLACE_TICK_SHIFT)) & 0xff;
+}
 
-    return place != 0 && place_age(shard, place) <= ticks_alive(ghosts);
+static inline bool
+place_is_alive(const struct ghost_clock *clock, uint32_t place)
+{
+    return place != 0 &&
+           place_age(clock, place) <= clock->alive[(place & PLACE_MAIN) != 0];
 }
 
 static struct ghost_set *
@@ -181,16 +196,21 @@ ghost_find(const struct shard *shard, uint64_t hash)
     if (evict_ghost_sets(shard) == 0)
         return NULL;
     set = ghost_set_of(shard, mixed);
-    for (uint32_t way = 0; way < GHOST_WAYS; way++)
-        if ((set->place[way] & PLACE_FINGERPRINT) == place_fingerprint(mixed) &&
-            place_is_alive(shard, set->place[way]))
+    for (uint32_t way = 0; way < GHOST_WAYS; way++) {
+        struct ghost_clock clock;
+
+        if ((set->place[way] & PLACE_FINGERPRINT) != place_fingerprint(mixed))
+            continue;
+        clock = ghost_clock_of(shard);
+        if (place_is_alive(&clock, set->place[way]))
             return &set->place[way];
+    }
     return NULL;
 }
 
 /* Where a new ghost may go: a place that is free or dead, else the oldest. */
 static uint32_t *
-ghost_place(const struct shard *shard, uint64_t mixed)
+ghost_place(const struct shard *shard, const struct ghost_clock *clock, uint64_t mixed)
 {
     struct ghost_set *set = ghost_set_of(shard, mixed);
     uint32_t *oldest = &set->place[0];
@@ -198,9 +218,9 @@ ghost_place(const struct shard *shard, uint64_t mixed)
     for (uint32_t way = 0; way < GHOST_WAYS; way++) {
         uint32_t *place = &set->place[way];
 
-        if (!place_is_alive(shard, *place))
+        if (!place_is_alive(clock, *place))
             return place;
-        if (place_age(shard, *place) > place_age(shard, *oldest))
+        if (place_age(clock, *place) > place_age(clock, *oldest))
             oldest = place;
     }
     return oldest;
@@ -208,23 +228,28 @@ ghost_place(const struct shard *shard, uint64_t mixed)
 
 /* Free the places of the dead before their ticks' numbers come round. */
 static void
-ghost_sweep(struct shard *shard)
+ghost_sweep(struct shard *shard, const struct ghost_clock *clock, uint32_t blocks)
 {
-    struct shard_header *header = shard->header;
+    uint32_t *next = &shard->header->ghost_sweep;
+    uint32_t sweeps = 1 + (uint32_t)min_u64(blocks / SWEEP_BLOCKS, MORE_SWEEPS_MOST);
 
-    for (int turn = 0; turn < SWEEPS_A_GHOST; turn++) {
-        struct ghost_set *set =
-            &shard->ghosts[header->ghost_sweep++ % evict_ghost_sets(shard)];
+    for (uint32_t turn = 0; turn < sweeps; turn++) {
+        uint32_t *places;
 
+        if (*next >= evict_ghost_sets(shard))
+            *next = 0;
+        places = shard->ghosts[(*next)++].place;
         for (uint32_t way = 0; way < GHOST_WAYS; way++)
-            if (!place_is_alive(shard, set->place[way]))
-                set->place[way] = 0;
+            if (!place_is_alive(clock, places[way]))
+                places[way] = 0;
     }
+    __builtin_prefetch(&shard->ghosts[*next], 1); /* for the next ghost */
 }
 
 static void
 ghost_add(struct shard *shard, uint64_t hash, bool from_main, uint32_t blocks)
 {
+    struct ghost_clock clock = ghost_clock_of(shard);
     uint64_t mixed = hash_word(hash);
     uint32_t code = size_code(blocks);
     uint32_t tick;
@@ -232,9 +257,9 @@ ghost_add(struct shard *shard, uint64_t hash, bool from_main, uint32_t blocks)
 
     if (evict_ghost_sets(shard) == 0)
         return;
-    ghost_sweep(shard);
-    place = ghost_place(shard, mixed);
-    if (place_is_alive(shard, *place))
+    ghost_sweep(shard, &clock, blocks);
+    place = ghost_place(shard, &clock, mixed);
+    if (place_is_alive(&clock, *place))
         ghost_queue_remove(shard, *place);
     tick = ghost_queue_push(shard, from_main, size_decoded(code));
     *place = place_fingerprint(mixed) | (from_main ? PLACE_MAIN : 0) |

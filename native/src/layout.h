@@ -164,14 +164,14 @@ struct shard_header {
     _Atomic uint64_t generation; /* the last one given */
     _Atomic uint64_t epoch;      /* raised by every recovery */
 
-    uint32_t bucket_limit;    /* primary buckets that are allocated */
-    uint32_t overflow_used;   /* overflow buckets ever taken */
-    uint32_t overflow_free;   /* head of the list of free ones */
-    uint32_t sweep_slot;      /* where the expiry sweep goes on */
-    uint32_t last_offset;     /* the extent that ends at limit_blocks */
-    uint32_t queues_doubtful; /* links contradict each other: recover */
-    uint32_t ghost_sets;      /* sets in use; 0: none yet */
-    uint32_t lease_sets;      /* a bit for each set that has a lease */
+    uint32_t bucket_limit;       /* primary buckets that are allocated */
+    uint32_t overflow_used;      /* overflow buckets ever taken */
+    uint32_t overflow_free;      /* head of the list of free ones */
+    uint32_t sweep_slot;         /* where the expiry sweep goes on */
+    uint32_t last_offset;        /* the extent that ends at limit_blocks */
+    uint32_t queues_doubtful;    /* links contradict each other: recover */
+    _Atomic uint32_t ghost_sets; /* sets in use; 0: none yet */
+    uint32_t lease_sets;         /* a bit for each set that has a lease */
     uint64_t free_blocks;
 
     /* statistics */
