@@ -465,7 +465,7 @@ overlaps(uint32_t offset, uint32_t blocks, uint32_t from, uint32_t to)
 }
 
 /* Look through one bin for a hole that is large enough. The smallest of the
- * first few wins. */
+ * first few wins; there is no better one than one that fits. */
 static enum pmc_status
 search_bin(const struct shard *shard, uint32_t bin, uint32_t want_blocks,
            uint32_t avoid_from, uint32_t avoid_to, uint32_t *offset_out)
@@ -473,7 +473,8 @@ search_bin(const struct shard *shard, uint32_t bin, uint32_t want_blocks,
     uint32_t best = UINT32_MAX;
     uint32_t at = shard->header->bin_head[bin];
 
-    for (int seen = 0; at != NO_OFFSET && seen < SEARCH_LIMIT; seen++) {
+    for (int seen = 0; at != NO_OFFSET && best != want_blocks && seen < SEARCH_LIMIT;
+         seen++) {
         const struct hole_head *hole = hole_at(shard, at);
 
         if (!hole_is_sound(shard, at))

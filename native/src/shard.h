@@ -168,7 +168,7 @@ void shard_clear_locked(struct shard *shard);
 /* One more cause, of entries that a user removed: no callback, no eviction. */
 #define CAUSE_DELETED ((enum pmc_cause)(PMC_CAUSE_REQUESTED + 1))
 
-/* Take an entry out: index, queue, extent, counters. */
+/* Take an entry out: index, queue, extent, counters. The slot is sound. */
 enum pmc_status shard_drop_locked(struct shard *shard, uint32_t slot, uint64_t hash,
                                   enum pmc_cause cause, struct victims *victims);
 

@@ -268,6 +268,7 @@ room_for(const struct shard *shard, uint32_t blocks,
     uint64_t floor = floor_blocks(shard, blocks) + 1;
     uint64_t excess =
         header->free_blocks - min_u64(header->free_blocks, floor + blocks);
+    uint64_t dip = dip_blocks(shard);
     bool moved_enough = load_relaxed(&header->moved_bytes) * WRITTEN_A_MOVED >
                         load_relaxed(&header->written_bytes);
 
@@ -275,8 +276,8 @@ room_for(const struct shard *shard, uint32_t blocks,
         .blocks = blocks,
         .evict_price = (uint32_t)min_u64(EVICT_PRICE * excess / floor, EVICT_PRICE_MAX),
         .move_price = moved_enough ? (uint32_t)(WINDOW_FORBIDDEN >> 31) : MOVE_PRICE,
-        .small_most = dip_blocks(shard) / DIP_PART,
-        .free_most = blocks + dip_blocks(shard),
+        .small_most = dip / DIP_PART,
+        .free_most = blocks + dip,
         .request = request,
     };
 }

@@ -65,13 +65,12 @@ shard_drop_locked(struct shard *shard, uint32_t slot, uint64_t hash,
                   enum pmc_cause cause, struct victims *victims)
 {
     struct slot_content content = index_read_slot(shard, slot);
-    uint32_t blocks;
+    uint32_t blocks = slot_blocks(shard, slot);
 
+    assert(index_slot_is_sound(shard, slot));
     /* Freeing what another slot points at would give its bytes to two entries. */
-    if (!index_slot_is_sound(shard, slot) ||
-        index_find_offset_locked(shard, hash, content.offset) != slot)
+    if (index_find_offset_locked(shard, hash, content.offset) != slot)
         return PMC_EDAMAGED;
-    blocks = slot_blocks(shard, slot);
     if (victims && cause != CAUSE_DELETED)
         remember_victim(shard, content.offset, cause, victims);
     if (cause == PMC_CAUSE_EVICTED)
@@ -296,7 +295,7 @@ shard_put_locked(struct shard *shard, struct write_request *request)
     enum pmc_status status;
 
     shard->policy->foresee(shard, request->hash);
-    if (!condition_holds(shard, request))
+    if (request->condition != PMC_ALWAYS && !condition_holds(shard, request))
         return PMC_UNMET;
     lease_void_locked(shard, request->hash);
     if (expiry_passed(request->deadline, request->now_ms)) {
