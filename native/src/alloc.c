@@ -125,6 +125,14 @@ bin_at_least(const struct shard *shard, uint32_t bin)
 }
 
 uint32_t
+alloc_first_hole(const struct shard *shard, uint32_t want_blocks)
+{
+    uint32_t bin = bin_at_least(shard, alloc_bin(want_blocks));
+
+    return bin < BIN_COUNT ? shard->header->bin_head[bin] : NO_OFFSET;
+}
+
+uint32_t
 alloc_large_hole(const struct shard *shard)
 {
     for (uint32_t word = BIN_WORDS; word-- > 0;) {

@@ -58,6 +58,9 @@ bool alloc_after(const struct shard *shard, uint32_t offset, uint32_t blocks,
 uint32_t alloc_hole_left_by(const struct shard *shard, uint32_t offset, uint32_t blocks,
                             uint32_t *start_out);
 
+/* Where alloc_take_locked() would look first, or NO_OFFSET. Not looked at: it may be
+ * anything. */
+uint32_t alloc_first_hole(const struct shard *shard, uint32_t want_blocks);
 /* The first hole of the highest bin in use, or NO_OFFSET. */
 uint32_t alloc_large_hole(const struct shard *shard);
 /* The next one: of its bin, then of the bins below. NO_OFFSET ends. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cache.h"
+#include "evict.h"
 #include "expiry.h"
 #include "shard_ahead.h"
 
@@ -137,6 +138,7 @@ put_one(struct pmc_cache *cache, const void *key, size_t key_size, const void *v
     request.written_out = options->written_out;
     shard = cache_shard(cache, request.hash);
     shard_ahead_of_write(shard, request.hash);
+    shard->policy->foresee(shard, request.hash);
     request.checksum = shard_checksum(request.hash, tag, value, value_size);
     status = write_shard(shard, shard_put_locked, &request, blocks, nowait);
     count_rejected(cache, status);

@@ -187,8 +187,16 @@ enum pmc_status shard_take_room_locked(struct shard *shard, uint32_t blocks,
  * proposed have been put back. NO_SLOT: the shard is empty. */
 uint32_t shard_victim_locked(struct shard *shard);
 
-/* Ask the processor for what the next eviction will touch. */
-void shard_foresee_locked(const struct shard *shard);
+/*
+ * Foresight: ask the processor for what will be touched, a step at a time, as each
+ * leads to the next. A put begins with where its entry, of so many blocks, will lie: the
+ * first hole; or, in a shard that evicts, what removing the next entry to be proposed
+ * touches, and the entry after that. It ends with the slot that comes after both.
+ */
+void shard_foresee_room_locked(const struct shard *shard, uint32_t blocks);
+void shard_foresee_slot_locked(const struct shard *shard);
+/* What freeing the entry in this slot, which is sound, touches beside it. */
+void shard_foresee_freeing_locked(const struct shard *shard, uint32_t slot);
 
 /* ---- shard_recover.c ---- */
 

@@ -15,6 +15,7 @@ shard_ahead_of_write(const struct shard *shard, uint64_t hash)
 
     __builtin_prefetch(bucket);
     __builtin_prefetch(&shard->links[bucket - shard->buckets]);
+    __builtin_prefetch(index_version(shard, hash));
 }
 
 /* What a look-up will need, first of three steps: the bucket. */

@@ -279,12 +279,16 @@ drop_refused(struct shard *shard, struct write_request *request)
 static void
 recall_once(struct shard *shard, struct write_request *request, uint32_t blocks)
 {
+    uint32_t slot;
+
     if (request->recalled)
         return;
     request->recalled = true;
-    request->remembered = index_find_locked(shard, request->hash, request->key,
-                                            request->key_size) == NO_SLOT &&
-                          shard->policy->recall(shard, request->hash, blocks);
+    slot = index_find_locked(shard, request->hash, request->key, request->key_size);
+    if (slot == NO_SLOT)
+        request->remembered = shard->policy->recall(shard, request->hash, blocks);
+    else
+        shard_foresee_freeing_locked(shard, slot);
 }
 
 enum pmc_status
@@ -294,7 +298,7 @@ shard_put_locked(struct shard *shard, struct write_request *request)
     uint32_t offset;
     enum pmc_status status;
 
-    shard->policy->foresee(shard, request->hash);
+    shard_foresee_room_locked(shard, blocks);
     if (request->condition != PMC_ALWAYS && !condition_holds(shard, request))
         return PMC_UNMET;
     lease_void_locked(shard, request->hash);
@@ -318,8 +322,7 @@ shard_put_locked(struct shard *shard, struct write_request *request)
         return status;
     STEP("put.room");
     status = store_entry(shard, offset, blocks, request);
-    if (load_relaxed(&shard->header->limit_blocks) == shard->max_blocks)
-        shard_foresee_locked(shard);
+    shard_foresee_slot_locked(shard);
     return status;
 }
 
