@@ -7,7 +7,9 @@ import datetime as dt
 import decimal
 import enum
 import fractions
+import functools
 import gc
+import linecache
 import os
 import pickle
 import subprocess
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import pmemcache
-from pmemcache.keys import canonical
+from pmemcache.keys import canonical, digest, pool_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -305,6 +307,68 @@ def test_functions_of_one_name_do_not_share_results(cache: pmemcache.TieredCache
     assert [doubled(1), tripled(1)] == [2, 3]
 
 
+def test_default_without_a_form_is_not_shared_by_functions_of_one_code(
+    cache: pmemcache.TieredCache,
+) -> None:
+    def make(step: Callable[[int], int]) -> list[Callable[[int], int]]:
+        @pmemcache.cached(cache=cache)
+        def positional(number: int, step: Any = step) -> Any:
+            return step(number)
+
+        @pmemcache.cached(cache=cache)
+        def by_keyword(number: int, *, step: Any = step) -> Any:
+            return step(number)
+
+        return [positional, by_keyword]
+
+    added, timed = make(lambda x: x + 1), make(lambda x: x * 100)
+    assert [function(1) for function in (*added, *timed)] == [2, 2, 100, 100]
+
+
+def times(factor: int, by: Callable[[int], int] | None = None) -> Callable[..., Any]:
+    """Return a decorator, which uses `functools.wraps` as decorators do."""
+
+    def decorate(function: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(function)
+        def wrapper(*arguments: Any) -> int:
+            return factor * (by or int)(function(*arguments))
+
+        return wrapper
+
+    return decorate
+
+
+def negated(function: Callable[..., int]) -> Callable[..., int]:
+    @functools.wraps(function)
+    def wrapper(*arguments: Any) -> int:
+        return -function(*arguments)
+
+    return wrapper
+
+
+def test_wrappers_of_one_function_do_not_share_results(cache: pmemcache.TieredCache) -> None:
+    cached = pmemcache.cached(cache=cache)
+    ways = [
+        number_itself,
+        times(2)(number_itself),
+        times(3)(number_itself),
+        times(3, by=abs)(number_itself),
+        times(3, by=number_itself)(number_itself),
+        negated(number_itself),
+        negated(times(2)(number_itself)),
+        times(2)(negated(number_itself)),
+    ]
+    # Each twice: the first computes, the second finds.
+    assert [cached(way)(-5) for _round in range(2) for way in ways] == [
+        *(-5, -10, -15, 15, -15, 5, 10, 10)
+    ] * 2
+    assert len({cached(way).cache_key(-5) for way in ways}) == len(ways)
+
+
+def number_itself(number: int) -> int:
+    return number
+
+
 def test_version_and_name_are_part_of_the_key(cache: pmemcache.TieredCache) -> None:
     def function() -> None: ...
 
@@ -314,6 +378,23 @@ def test_version_and_name_are_part_of_the_key(cache: pmemcache.TieredCache) -> N
     }
     assert len(keys) == 4
     assert all(key.startswith("f") for key in keys)
+
+
+def test_version_follows_the_source(cache: pmemcache.TieredCache, tmp_path: Path) -> None:
+    def key_of(source: str) -> str:
+        path = tmp_path / "module.py"
+        path.write_text(source, encoding="utf-8")
+        linecache.checkcache()
+        namespace: dict[str, Any] = {}
+        exec(compile(source, path, "exec"), namespace)  # noqa: S102 - a module that changes
+        name: str = pmemcache.cached(cache=cache, name="f", version="source")(
+            namespace["function"]
+        ).cache_key()
+        return name
+
+    first = key_of("def function():\n    return 1\n")
+    assert key_of("def function():\n    return 1\n") == first
+    assert key_of("def function():\n    return 2\n") != first
 
 
 def test_default_that_has_no_form_needs_none(cache: pmemcache.TieredCache) -> None:
@@ -412,14 +493,36 @@ sys.path.insert(0, {folder!r})
 import prices
 print(prices.price.cache_key(7, currency="EUR", flags=frozenset("abcdef"), at=(1.0, None)))
 print(prices.price(7))
+print(prices.within().cache_key("a"))
+print(prices.wrapped.cache_key(7))
 """
 MODULE = """
+import functools
 import os
 import pmemcache
 
 @pmemcache.cached
 def price(city_id, currency="EUR", **more):
     return os.getpid()
+
+def within():
+    @pmemcache.cached
+    def is_vowel(letter):
+        return letter in {"a", "e", "i", "o", "u"}
+    return is_vowel
+
+def retry(times, errors=frozenset({"EAGAIN", "EINTR", "EIO"}), pause=lambda: 0):
+    def decorate(function):
+        @functools.wraps(function)
+        def wrapper(*arguments):
+            return function(*arguments) if times and errors and pause else None
+        return wrapper
+    return decorate
+
+@pmemcache.cached
+@retry(3)
+def wrapped(city_id):
+    return city_id
 """
 
 
@@ -442,6 +545,16 @@ def test_keys_and_results_are_the_same_in_every_process(tmp_path: Path) -> None:
             for seed in ("1", "2")
         ]
     assert answers[0] == answers[1]
+
+
+def test_keys_are_the_same_in_every_version_of_python() -> None:
+    """These digests were written down once; every Python that runs this finds them again."""
+    together = digest(b"\0".join(canonical(value) for value in KEPT), b"test").hex()
+    assert together == "00d2a850f0054a15fa4f9fab6d1bdfa0"
+    assert pool_key((7, "EUR")).hex() == "ff00706d633a6b3ab1225ed013052946a0617642ba3d70ad"
+
+
+KEPT = [value for value in ARGUMENTS if not isinstance(value, (Shop, type, Point, enum.Enum))]
 
 
 def test_default_cache_that_cannot_be_opened_computes(
