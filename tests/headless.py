@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -18,6 +20,30 @@ needs_chromium = pytest.mark.skipif(
 )
 
 DARK = "--blink-settings=preferredColorScheme=0"
+
+# Put into a page, tells the page around it what reaches out of its room.
+LOOK = """
+<script>
+addEventListener("load", () => setTimeout(() => {
+  const found = ["looked"];
+  const { scrollWidth, clientWidth } = document.documentElement;
+  if (scrollWidth > clientWidth) found.push(`the page is ${scrollWidth} wide`);
+  for (const part of document.querySelectorAll("table, dl, svg")) {
+    const { right } = part.getBoundingClientRect();
+    const end = part.parentElement.getBoundingClientRect().right;
+    // An arrow that is turned has a larger box than is painted.
+    if (right > end + 5) found.push(`${part.tagName} ends at ${right}, its room at ${end}`);
+  }
+  parent.postMessage(found.join("; "), "*");
+}, 500));
+</script>
+"""
+# A frame can be narrower than the narrowest window.
+AROUND = """<!doctype html>
+<title>nothing was told</title>
+<script>addEventListener("message", (told) => { document.title = told.data; });</script>
+<iframe srcdoc="%s" style="width: %dpx; height: 900px; border: 0"></iframe>
+"""
 
 WIDTH, HEIGHT = 1000, 800
 OPTIONS = (
@@ -50,11 +76,25 @@ class Browser(NamedTuple):
         self._visit(path, f"--screenshot={picture}", *options)
         return picture.read_bytes()
 
+    def cut_off(self, document: str, width: int) -> list[str]:
+        """Return what of a *document* of the site reaches out of its room in so wide a window."""
+        copy = self.scratch / "copy.html"
+        # The sheets and pictures are still the site's.
+        based = re.sub("<html[^>]*>", rf'\g<0><base href="{self.site}">', document, count=1)
+        copy.write_text(AROUND % (escape(based + LOOK), width), encoding="utf-8")
+        options = (f"--window-size={width + 100},1000", "--virtual-time-budget=2000", "--dump-dom")
+        title = re.search("<title>looked(.*?)</title>", self._open(copy.as_uri(), *options))
+        assert title is not None
+        return title[1].split("; ")[1:]
+
     def _visit(self, path: str, *options: str) -> str:
+        return self._open(self.site + path, *options)
+
+    def _open(self, address: str, *options: str) -> str:
         profile = self.scratch / "profile"
         shutil.rmtree(profile, ignore_errors=True)
         return subprocess.run(
-            [str(CHROMIUM), *OPTIONS, f"--user-data-dir={profile}", *options, self.site + path],
+            [str(CHROMIUM), *OPTIONS, f"--user-data-dir={profile}", *options, address],
             check=True,
             capture_output=True,
             encoding="utf-8",

@@ -9,10 +9,14 @@ import pytest
 from django.core.cache import cache
 from headless import DARK, Browser, needs_chromium
 
+from pmemcache.integrations.django.aliases import pool_of
+from pmemcache.integrations.django.workers import add_to_report
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from django.contrib.auth.models import User
+    from django.test import Client
     from pytest_django.live_server_helper import LiveServer
 
 PAGE = "/admin/pmemcache/pool/"
@@ -54,3 +58,10 @@ def test_page_is_painted(browser: Browser, page: str, width: int, options: list[
     assert struct.unpack(">II", picture[16:24]) == (width, 1000)
     # An empty screen of this size compresses to a few kilobytes.
     assert len(picture) > 25_000
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.usefixtures("page")
+def test_nothing_is_cut_off(browser: Browser, admin_client: Client, width: int) -> None:
+    add_to_report(pool_of("default"))  # so that the table of the workers has a line
+    assert browser.cut_off(admin_client.get(PAGE).content.decode(), width) == []

@@ -8,10 +8,12 @@ from urllib.request import urlopen
 
 import pytest
 from headless import HEIGHT, WIDTH, Browser, needs_chromium
+from places.models import City, Country
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from django.test import Client
     from pytest_django.live_server_helper import LiveServer
 
 pytestmark = [
@@ -50,6 +52,14 @@ def test_page_is_painted(browser: Browser, path: str) -> None:
     assert (width, height) == (WIDTH, HEIGHT)
     # An empty screen of this size compresses to a few kilobytes.
     assert len(picture) > 25_000
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("path", ["/", "/largest/", "/country/DE/", "/city/1/", "/about/"])
+def test_nothing_is_cut_off(browser: Browser, client: Client, path: str, width: int) -> None:
+    City.objects.filter(pk=2).update(name="Gesundbrunnen")
+    Country.objects.filter(pk="FJ").update(name="The Democratic Republic of Fiji")
+    assert browser.cut_off(client.get(path).content.decode(), width) == []
 
 
 def test_style_sheet_is_served(live_server: LiveServer) -> None:

@@ -72,7 +72,7 @@ def test_page_draws_its_figures_and_keeps_them_up_to_date(browser: Browser) -> N
     assert re.search(r'data-show="hit-now">\d+\.\d %<', document)
     assert re.search(r'data-show="hit-p50">[\d.]+ (µs|ms)<', document)
     assert re.search(r'data-show="used">\d+\.\d %<', document)
-    assert "<td>:1:city</td>" in document
+    assert "<td>:<wbr>1:<wbr>city</td>" in document
     assert re.search(r'id="state" role="status">live<', document)
     assert "A load, after a miss" in document
 
@@ -92,3 +92,9 @@ def test_page_says_so_when_its_figures_do_not_come(browser: Browser, tmp_path: P
 def test_page_is_painted(browser: Browser, options: list[str]) -> None:
     picture = browser.picture_of("/ops/", FIVE_SECONDS, *options)
     assert len(picture) > 40_000
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_cut_off(browser: Browser, client: Client, width: int) -> None:
+    assert browser.cut_off(client.get("/ops/").content.decode(), width) == []

@@ -50,7 +50,7 @@ def measure(bench: Bench) -> Figure:
         counts = [sum(visit.computed is not None for visit in visits) for visits in attempts]
         slowest = max(visit.answered - visit.asked for visit in attempts[0])
         notes.append(
-            f"{label}: {_spread(counts)} queries for {CLIENTS} requests, the last answered after "
+            f"{label}: {_queries(counts)} for {CLIENTS} requests, the last answered after "
             f"{slowest:.2f} s."
         )
     longest = max(visit.answered for _, attempts in seen.values() for visit in attempts[0])
@@ -102,9 +102,11 @@ def _label(backend: Backend, way: str) -> str:
     return DECORATED if way == "decorated" else BY_KEY[backend.key].label
 
 
-def _spread(counts: Sequence[int]) -> str:
+def _queries(counts: Sequence[int]) -> str:
     least, most = min(counts), max(counts)
-    return str(least) if least == most else f"{least} to {most}"
+    if least == most:
+        return f"{least} quer{'y' if least == 1 else 'ies'}"
+    return f"{least} to {most} queries"
 
 
 def _overrun(bench: Bench, backend: Backend, way: str) -> list[list[Visit]]:

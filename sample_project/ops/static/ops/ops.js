@@ -24,7 +24,7 @@
       count /= 1024;
       unit += 1;
     }
-    return `${digits.format(count)} ${units[unit]}`;
+    return `${digits.format(count)}\u00a0${units[unit]}`; // of one piece where lines break
   }
 
   function duration(microseconds) {
@@ -52,6 +52,13 @@
 
   function row(cells) {
     return make("tr", {}, ...cells.map(([text, kind]) => make("td", kind ? { class: kind } : {}, text)));
+  }
+
+  /* Return a key that may go on in the next line after each of its parts, and nowhere else. */
+  function breakable(key) {
+    const parts = document.createDocumentFragment();
+    for (const part of key.split(/(?<=[.:_])/)) parts.append(...(parts.hasChildNodes() ? [make("wbr", {})] : []), part);
+    return parts;
   }
 
   // Figures
@@ -173,7 +180,7 @@
   function drawTables(figures) {
     const most = Math.max(1, ...figures.namespaces.map((each) => each.bytes));
     element("namespaces").replaceChildren(...figures.namespaces.map((each) => {
-      const made = row([[each.name], [whole.format(each.entries), "number"], [bytes(each.bytes), "number"]]);
+      const made = row([[breakable(each.name)], [whole.format(each.entries), "number"], [bytes(each.bytes), "number"]]);
       made.append(make("td", { class: "bar-column" }, make("span", { class: "bar", style: `width: ${(100 * each.bytes) / most}%` })));
       return made;
     }));
@@ -182,7 +189,7 @@
       [String(each.pid)],
       [whole.format(each.hot_hits), "number"],
       [whole.format(each.hot_entries), "number"],
-      [`${bytes(each.hot_bytes)} of ${bytes(each.hot_capacity_bytes)}`, "number"],
+      [`${bytes(each.hot_bytes)} of\u00a0${bytes(each.hot_capacity_bytes)}`, "number may-break"],
     ])));
     const { pool, totals } = figures;
     const counts = [
