@@ -547,6 +547,42 @@ def test_keys_and_results_are_the_same_in_every_process(tmp_path: Path) -> None:
     assert answers[0] == answers[1]
 
 
+UNCONFIGURED = """
+import sys
+import pmemcache.config
+pmemcache.config._SHARED_MEMORY = {shared!r}
+sys.path.insert(0, {folder!r})
+import prices
+print(prices.price(7), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_without_configuration_all_processes_share_a_pool_in_shared_memory(tmp_path: Path) -> None:
+    (tmp_path / "prices.py").write_text(MODULE, encoding="utf-8")
+    shared = tmp_path / "shm"
+    shared.mkdir()
+    program = UNCONFIGURED.format(shared=str(shared), folder=str(tmp_path))
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("PMEMCACHE_")
+    }
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as first:
+        assert first.stdout is not None
+        answer = first.stdout.readline()
+        assert int(answer) == first.pid
+        second = subprocess.run(
+            command, env=environment, text=True, input="", capture_output=True, check=True
+        )
+        assert second.stdout == answer
+        (directory,) = shared.iterdir()
+        assert directory.stat().st_mode & 0o777 == 0o700
+        (pool,) = directory.glob("*.pool")
+        assert 16 << 20 <= pool.stat().st_size <= 1 << 30
+        first.communicate("")
+
+
 def test_keys_are_the_same_in_every_version_of_python() -> None:
     """These digests were written down once; every Python that runs this finds them again."""
     together = digest(b"\0".join(canonical(value) for value in KEPT), b"test").hex()

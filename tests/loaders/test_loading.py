@@ -108,6 +108,82 @@ def test_killed_leader_is_taken_over(cache: pmemcache.TieredCache) -> None:
     assert cache.stats().load_takeovers == 1
 
 
+class Leader:
+    """A child that loads "k" in the cache of its parent, and has begun when this is made."""
+
+    def __init__(self, cache: pmemcache.TieredCache, end: Callable[[], Any]) -> None:
+        begun_read, begun_write = os.pipe()
+
+        def load(_key: str) -> Any:
+            os.write(begun_write, b"x")
+            return end()
+
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                cache.get_or_load("k", load)
+            finally:
+                os._exit(0)
+        os.read(begun_read, 1)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+def test_leader_that_is_stopped_is_waited_for_as_long_as_its_lease(make_cache: Make) -> None:
+    cache = make_cache(load=pmemcache.LoadPolicy(lease_seconds=0.3), clock=time.monotonic)
+    leader = Leader(cache, lambda: time.sleep(60))
+    os.kill(leader.pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    assert cache.get_or_load("k", lambda _key: "mine") == "mine"
+    assert time.monotonic() - begun > 0.2
+    leader.kill()
+
+
+def test_error_reaches_waiters_of_other_processes(cache: pmemcache.TieredCache) -> None:
+    def fail() -> None:
+        time.sleep(0.3)
+        message = "no such city"
+        raise KeyError(message)
+
+    leader = Leader(cache, fail)
+    calls: list[Any] = []
+    with pytest.raises(KeyError, match="no such city"):
+        cache.get_or_load("k", slowly("mine", calls, 0))
+    assert calls == []
+    assert cache.get_or_load("k", slowly("mine", calls, 0)) == "mine"
+    leader.kill()
+
+
+def test_loop_stays_free_while_another_process_loads(cache: pmemcache.TieredCache) -> None:
+    def theirs() -> str:
+        time.sleep(0.3)
+        return "theirs"
+
+    leader = Leader(cache, theirs)
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0.01)
+
+    async def mine(_key: str) -> str:
+        return "mine"
+
+    async def main() -> Any:
+        ticking = asyncio.create_task(tick())
+        value = await cache.aget_or_load("k", mine)
+        ticking.cancel()
+        return value
+
+    assert asyncio.run(main()) == "theirs"
+    assert ticks > 5
+    leader.kill()
+
+
 def test_waiter_gives_up_and_loads_itself(make_cache: Make) -> None:
     cache = make_cache(load=pmemcache.LoadPolicy(wait_seconds=0.05), clock=time.monotonic)
     calls: list[Any] = []
@@ -378,6 +454,27 @@ def test_jitter_shortens_the_time_to_live(make_cache: Make) -> None:
 def test_impossible_policy_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(pmemcache.ConfigurationError, match=next(iter(wrong))):
         pmemcache.LoadPolicy(**wrong)
+
+
+def test_nothing_but_the_lease_is_on_unless_asked_for(make_cache: Make, clock: Any) -> None:
+    cache = make_cache(chance=lambda: 0.99)  # early is likely then, and jitter large
+    threads = threading.active_count()
+    calls: list[Any] = []
+
+    def load(key: str) -> str:
+        clock.advance(cache, 2)
+        calls.append(key)
+        return "value"
+
+    assert cache.get_or_load("k", load, 10) == "value"
+    assert cache.ttl("k") == pytest.approx(10, abs=0.1)
+    clock.advance(cache, 9.9)
+    assert cache.get_or_load("k", load, 10) == "value"
+    assert threading.active_count() == threads
+    for _call in range(2):
+        with pytest.raises(KeyError):
+            cache.get_or_load("bad", slowly(KeyError(), calls, 0))
+    assert calls == ["k", "bad", "bad"]
 
 
 def test_loaders_by_prefix(make_cache: Make) -> None:

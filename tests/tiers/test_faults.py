@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -148,6 +150,24 @@ def test_pool_whose_file_was_cut_misses(make_cache: Make, tmp_path: Path, caplog
             cache.delete(1)
     assert cache.stats().dropped_writes > 0
     assert 0 < len(caplog.records) < 10
+
+
+def test_pool_whose_file_was_removed_is_one_for_all_or_none(
+    make_cache: Make, tmp_path: Path
+) -> None:
+    """Who has it goes on; nobody gets another pool of that name beside it."""
+    path = tmp_path / "removed.pool"
+    cache = make_cache(path)
+    cache.set("key", 1)
+    path.unlink()
+    assert cache.get("key") == 1
+    program = f"import pmemcache; pmemcache.TieredCache({str(path)!r}, policy='warm=16MiB')"
+    other = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=False, text=True
+    )
+    assert "was removed while processes use the pool" in other.stderr
+    cache.set("key", 2)
+    assert cache.get("key") == 2
 
 
 def test_value_that_can_never_fit_removes_the_old_one(make_cache: Make) -> None:

@@ -153,6 +153,52 @@ def test_hot_hits_keep_the_pool_entry_warm(
     assert 4 <= len(bumped) <= 30
 
 
+def test_key_that_is_hot_is_not_evicted_from_the_pool_as_cold(make_cache: Make) -> None:
+    cache = make_cache(policy="hot=64KiB,warm=1MiB,eviction=lru")
+    value = b"x" * 1000
+    cache.set_many({"hot!": value, "cold": value})
+    for number in range(3000):
+        assert cache.get("hot!") == value
+        cache.set(f"{number:04}", value)
+    assert cache.tier_of("hot!") == "hot"
+    assert cache.pool.exists("hot!")
+    assert not cache.pool.exists("cold")
+
+
+@pytest.mark.parametrize("promotion", [1, 2, 5])
+def test_promotion_count_is_the_warm_hit_that_makes_a_copy(
+    make_cache: Make, promotion: int
+) -> None:
+    cache = make_cache(policy=f"hot=1MiB,warm=16MiB,promotion={promotion}")
+    cache.set("key", "value")
+    tiers = []
+    for _hit in range(6):
+        cache.get("key")
+        tiers.append(cache.tier_of("key"))
+    assert tiers.index("hot") + 1 == promotion
+
+
+@pytest.mark.parametrize("memory", ["default", "conservative"])
+def test_memory_policy_is_the_one_of_the_pool(make_cache: Make, memory: str) -> None:
+    assert make_cache(policy=f"warm=1MiB,memory={memory}").pool.options.memory == memory
+
+
+@pytest.mark.parametrize("eviction", ["s3fifo", "lru", "none"])
+def test_full_pool_evicts_or_drops_and_never_fails(make_cache: Make, eviction: str) -> None:
+    cache = make_cache(policy=f"hot=64KiB,warm=1MiB,eviction={eviction}")
+    stored = [cache.set(number, b"x" * 4000) for number in range(1000)]
+    assert all(stored) == (eviction != "none")
+    assert cache.stats().dropped_writes == stored.count(False)
+    assert cache.get_or_load("loaded", lambda _key: b"y" * 4000) == b"y" * 4000
+    # What was dropped is not there, and what is there is what was stored.
+    assert [cache.get(number) for number in range(1000) if not stored[number]] == [
+        None for is_stored in stored if not is_stored
+    ]
+    assert {cache.get(number) for number in range(1000)} <= {None, b"x" * 4000}
+    cache.delete_many(range(1000))
+    assert cache.set("key", b"x" * 4000)
+
+
 def test_none_is_a_value(cache: pmemcache.TieredCache) -> None:
     cache.set("key", None)
     assert cache.get("key", "default") is None
