@@ -600,16 +600,17 @@ def test_default_cache_that_cannot_be_opened_computes(
         message = "planted"
         raise pmemcache.NoSpaceError(message)
 
-    monkeypatch.setattr(pmemcache.decorator, "TieredCache", fail)
+    monkeypatch.setattr(pmemcache.TieredCache, "__init__", fail)
     monkeypatch.setattr(pmemcache.decorator, "_DEFAULT", pmemcache.decorator._DefaultCache())
-    options = pmemcache.decorator._Options(
-        None, False, None, 0.0, None, None, (), None, "", None, None
-    )
-    monkeypatch.setattr(pmemcache.decorator.inspect, "iscoroutinefunction", lambda _function: False)
-    calls = pmemcache.decorator._Calls.__new__(pmemcache.decorator._Calls)
-    calls.options, calls.opened = options, None
-    assert calls.cache() is None
-    assert calls.cache() is None
+    calls = []
+
+    @pmemcache.cached
+    def price(city_id: int) -> int:
+        calls.append(city_id)
+        return city_id
+
+    assert [price(7), price(7)] == [7, 7]
+    assert calls == [7, 7]
     assert len(caplog.records) == 1
 
 
