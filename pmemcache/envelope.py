@@ -22,7 +22,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["GENERATION_BYTES", "Envelope", "Generations", "TagPair", "grace_ms_of"]
+__all__ = ["GENERATION_BYTES", "TAGS_MAX", "Envelope", "Generations", "TagPair", "grace_ms_of"]
 
 TagPair = tuple[bytes, bytes]
 """The digest of a tag, and its generation."""
@@ -34,6 +34,8 @@ class Generations(tuple[TagPair, ...]):
     __slots__ = ()
 
 
+TAGS_MAX: Final = 254
+"""Of one entry; with its namespace there are as many as a byte can count."""
 GENERATION_BYTES: Final = 8
 _HEADER: Final = struct.Struct("<BBIf")
 _PAIR: Final = struct.Struct("<16s8s")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pmemcache.awaited import AwaitedCache
 from pmemcache.codec import PLAIN_TAGS, Codec
 from pmemcache.copies import BUMP_AT, BUMP_MASK, Copies
-from pmemcache.envelope import Envelope, Generations, grace_ms_of
+from pmemcache.envelope import TAGS_MAX, Envelope, Generations, grace_ms_of
 from pmemcache.faults import FAILURES, Faults
 from pmemcache.hot_only import HotOnly
 from pmemcache.keys import is_internal, pool_key
@@ -319,8 +319,8 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
 
         Args:
             ttl_seconds: Time to live; None never expires, 0 and less deletes the key.
-            tags: `drop_tag` of any of them makes the entry a miss. Give what `generations` returned
-                where the value was computed since.
+            tags: `drop_tag` of any of them, of which there are 254 at most, makes the entry a miss.
+                Give what `generations` returned where the value was computed since.
             namespace: `clear` of it makes the entry a miss.
             grace_seconds: How long after that `get_or_load` may serve it stale.
 
@@ -760,4 +760,7 @@ def _digests(tags: Iterable[str], namespace: str | None) -> tuple[bytes, ...]:
         message = f"tags is an iterable of str, not the str {tags!r}: write ({tags!r},)"
         raise TypeError(message)
     digests = tuple(map(tag_digest, tags))
+    if len(digests) > TAGS_MAX:
+        message = f"{len(digests)} tags: an entry can have {TAGS_MAX}; give one to several things"
+        raise ValueError(message)
     return digests if namespace is None else (namespace_digest(namespace), *digests)

@@ -50,13 +50,28 @@ _INT64: Final = range(-(2**63), 2**63)
 
 
 def tag_digest(tag: str) -> bytes:
-    """Return what stands for *tag* in envelopes and keys."""
-    return digest(tag.encode(), b"tag")
+    """Return what stands for *tag* in envelopes and keys.
+
+    Raises:
+        TypeError: It is no str.
+    """
+    return _digest_of(tag, b"tag")
 
 
 def namespace_digest(namespace: str) -> bytes:
-    """Return what stands for *namespace*: a tag that no name of a tag has."""
-    return digest(namespace.encode(), b"namespace")
+    """Return what stands for *namespace*: a tag that no name of a tag has.
+
+    Raises:
+        TypeError: It is no str.
+    """
+    return _digest_of(namespace, b"namespace")
+
+
+def _digest_of(name: object, kind: bytes) -> bytes:
+    if not isinstance(name, str):
+        message = f"a {kind.decode()} is a str, not {name!r}: write {str(name)!r}"
+        raise TypeError(message)
+    return digest(name.encode(), kind)
 
 
 class Reading(NamedTuple):

@@ -133,6 +133,40 @@ def test_a_str_is_not_taken_for_tags(cache: pmemcache.TieredCache) -> None:
         cache.set("a", 1, tags="city")
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda cache: cache.set("a", 1, tags=(5,)),
+        lambda cache: cache.get_or_load("a", lambda _key: 1, tags=(5,)),
+        lambda cache: cache.drop_tag(5),
+        lambda cache: cache.set("a", 1, namespace=5),
+        lambda cache: cache.clear(5),
+    ],
+)
+def test_names_are_str(
+    cache: pmemcache.TieredCache, call: Callable[[pmemcache.TieredCache], object]
+) -> None:
+    with pytest.raises(TypeError, match="is a str, not 5: write '5'"):
+        call(cache)
+    assert "a" not in cache
+
+
+def test_tags_of_an_entry_are_254_at_most(cache: pmemcache.TieredCache) -> None:
+    tags = [f"t{number}" for number in range(255)]
+    assert cache.set("a", 1, tags=tags[:254], namespace="n")
+    assert cache.get("a") == 1
+    cache.drop_tag("t253")
+    assert cache.get("a") is None
+    calls: list[str] = []
+    for call in (
+        lambda: cache.set("a", 1, tags=tags),
+        lambda: cache.get_or_load("a", calls.append, tags=tags),
+    ):
+        with pytest.raises(ValueError, match="255 tags: an entry can have 254"):
+            call()
+    assert calls == []
+
+
 @pytest.mark.parametrize("way", ["drop_tag", "clear"])
 def test_dropping_many_costs_one_delete(
     cache: pmemcache.TieredCache, monkeypatch: pytest.MonkeyPatch, way: str
