@@ -28,6 +28,8 @@ SHORT = SoakPlan(
     kill_seconds=2.0,
     max_requests=150,
     memory_tolerance=0.25,
+    more_blocks=4000,
+    more_malloc_bytes=512 << 10,
 )
 MIB = 1 << 20
 COLUMNS = (
@@ -90,10 +92,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _sentence(stage: StageResult) -> str:
     early, late = (size / MIB for size in stage["memory_bytes"])
-    return (
+    sentence = (
         f"  {stage['requests']:,} requests, {len(stage['faults'])} faults, {stage['killed']} "
         f"workers killed, {stage['workers_seen']} seen, memory {early:.0f} -> {late:.0f} MiB"
     )
+    if stage["blocks_in_use"]:
+        objects = " -> ".join(f"{count:,}" for count in stage["blocks_in_use"])
+        mebibytes = " -> ".join(f"{size / MIB:.2f}" for size in stage["malloc_bytes_in_use"])
+        sentence += f", in use {objects} objects, {mebibytes} MiB of malloc's"
+    return sentence
 
 
 def _table(stages: Sequence[StageResult]) -> Table:

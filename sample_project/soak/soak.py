@@ -24,7 +24,8 @@ from compare.workload import read_cities
 import pmemcache
 from soak.rule import OK, Rule
 from soak.visitors import Visitors, addresses
-from soak.watch import REST_SECONDS, Watch
+from soak.watch import REST_SECONDS, Tolerance, Watch
+from soak.worker_memory import DIRECTORY, GUNICORN_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -56,6 +57,8 @@ class SoakPlan:
         max_requests: After how many requests gunicorn recycles a worker.
         memory_tolerance: The share by which memory may be more late in a stage than early. A short
             stage ends before a site has reached its steady size.
+        more_blocks, more_malloc_bytes: What a worker may have in use at the end of a stage and not
+            in its middle.
         seed: Of the requests and of the deaths.
     """
 
@@ -67,6 +70,8 @@ class SoakPlan:
     kill_seconds: float = 2.5
     max_requests: int = 600
     memory_tolerance: float = 0.1
+    more_blocks: int = 500
+    more_malloc_bytes: int = 64 << 10
     seed: int = 1
 
 
@@ -87,6 +92,8 @@ class StageResult(TypedDict):
     memory_bytes: list[int]
     pool_bytes: list[int]
     descriptors: list[int]
+    blocks_in_use: list[int]
+    malloc_bytes_in_use: list[int]
     samples: list[Sample]
     recoveries: int
     evictions: int
@@ -156,7 +163,7 @@ class Soak:
         recycled = self.plan.max_requests if storm else 0
         with self._served(kind, cache="pmemcache", max_requests=recycled) as (server, pool):
             visitors = Visitors(server.socket_path, rule, cities, seed=self.plan.seed)
-            watch = Watch(server.process.pid, pool.parent)
+            watch = Watch(server.process.pid, pool.parent, pool.parent.parent)
             reaper = Reaper(server.process.pid, self.plan) if storm else None
             asyncio.run(self._load(visitors, watch, reaper, seconds))
             stats, damage = _look_into(pool, self.plan.cache_bytes)
@@ -166,10 +173,7 @@ class Soak:
         # A worker of `sync` holds one request, the others whatever was accepted.
         held = 1 if kind is servers.SYNC else self.plan.connections
         faults = [*tally.faults, *damage]
-        faults += growth.faults(
-            memory_tolerance=self.plan.memory_tolerance,
-            more_descriptors=DESCRIPTORS_PER_THREAD * kind.threads,
-        )
+        faults += growth.faults(self._tolerance(kind))
         faults += faults_of_death(tally, deaths=len(watch.workers), held=held, killed=killed)
         if tally.stale:
             faults.append(f"{tally.stale} pages were older than an edit that had been answered")
@@ -192,6 +196,15 @@ class Soak:
             recoveries=stats.recoveries,
             evictions=stats.evict,
             faults=faults,
+        )
+
+    def _tolerance(self, kind: servers.WorkerKind) -> Tolerance:
+        plan = self.plan
+        return Tolerance(
+            memory=plan.memory_tolerance,
+            descriptors=DESCRIPTORS_PER_THREAD * kind.threads,
+            blocks=plan.more_blocks * plan.workers,
+            malloc_bytes=plan.more_malloc_bytes * plan.workers,
         )
 
     async def _load(
@@ -221,12 +234,14 @@ class Soak:
     ) -> Iterator[tuple[servers.Server, Path]]:
         """Serve the site from a fresh state; yield server and pool."""
         with servers.scratch_directory(self.pool_parent) as directory:
-            pool = directory / "site.pool"
+            pool = directory / "pool" / "site.pool"
+            pool.parent.mkdir()
             setting = Setting(
                 cache=cache,
                 location=str(pool),
                 cache_bytes=self.plan.cache_bytes,
                 workers=self.plan.workers,
+                more={DIRECTORY: str(directory), "GUNICORN_CMD_ARGS": GUNICORN_OPTIONS},
             )
             with served(self.database, setting, kind=kind, max_requests=max_requests) as server:
                 yield server, pool
@@ -274,13 +289,18 @@ class _Sizes(TypedDict):
     memory_bytes: list[int]
     pool_bytes: list[int]
     descriptors: list[int]
+    blocks_in_use: list[int]
+    malloc_bytes_in_use: list[int]
 
 
 def _sizes(growth: Growth) -> _Sizes:
+    told = [rest.in_use for rest in growth.resting if rest.in_use]
     return _Sizes(
         memory_bytes=[growth.early.memory_bytes, growth.late.memory_bytes],
         pool_bytes=[growth.early.pool_bytes, growth.late.pool_bytes],
-        descriptors=list(growth.descriptors),
+        descriptors=[rest.descriptors for rest in growth.resting],
+        blocks_in_use=[each.blocks for each in told],
+        malloc_bytes_in_use=[each.malloc_bytes for each in told],
     )
 
 

@@ -34,6 +34,8 @@ REDIRECT = 302
 EDIT_SHARE = 0.04
 FAVOURITE_SHARE = 0.03
 _TOKEN = re.compile(rb'name="csrfmiddlewaretoken" value="([^"]+)"')
+OTHER_SHARE = 0.05
+"""Of the requests; so every worker soon has made all that it makes once for each kind of page."""
 OTHER_PATHS = ("/", "/countries/", "/search/?q=munich", "/world.svg", "/about/")
 
 
@@ -91,6 +93,8 @@ class Visitors:
                 await self._edit(city)
             elif kind < EDIT_SHARE + FAVOURITE_SHARE:
                 await self._add_favourite(city, favourites)
+            elif kind < EDIT_SHARE + FAVOURITE_SHARE + OTHER_SHARE:
+                await self._read(source.choice(OTHER_PATHS), favourites)
             else:
                 await self._read(source.choice(self._paths), favourites)
 

@@ -1,20 +1,29 @@
 """Watch what a site's processes take: memory, descriptors and the files of its pool.
 
-Growth of memory is judged between the second third of a stage, when caches and pools are full, and
-the last. Medians of several samples, because a worker that was just made takes less than one that
-has served for a while. Descriptors are counted while nobody asks for anything, in the middle and at
-the end: under load their number follows the requests that happen to be under way.
+Under load, growth is judged between the second third of a stage, when caches and pools are full,
+and the last. Medians of several samples, because a worker that was just made takes less than one
+that has served for a while. What the processes take of memory goes up and down by some percent with
+what malloc keeps, so that only a large leak would be seen there.
+
+At rest, in the middle and at the end, while nobody asks for anything, descriptors are counted, and
+workers that live on tell what they have in use. Those numbers are the same after ten thousand
+requests and after a hundred thousand, so a leak of one object a request is seen.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import statistics
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from compare.memory import anonymous_bytes, family, file_bytes
+
+from soak.worker_memory import ASKED, InUse, told_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +34,8 @@ MIB = 1 << 20
 REST_LOOKS = 10
 REST_SECONDS = 1.0
 """A worker needs a moment to close what belonged to the last requests."""
+TELL_SECONDS = 10.0
+KIB = 1 << 10
 
 
 class Sample(NamedTuple):
@@ -34,44 +45,85 @@ class Sample(NamedTuple):
     pool_bytes: int
 
 
+class Rest(NamedTuple):
+    """What a site has while nobody asks it for anything."""
+
+    descriptors: int
+    """Of whichever process has the most."""
+    in_use: InUse | None = None
+    """Of all workers together; `None` where they do not live long enough to compare."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """What may grow though nothing leaks.
+
+    Args:
+        memory: The share that two samples of a steady site under load may differ by.
+        descriptors: What threads that had nothing to do before the middle may open.
+        blocks, malloc_bytes: What all workers may have in use at the end and not in the middle: a
+            page of each kind is compiled by each worker when it is first asked for.
+    """
+
+    memory: float
+    descriptors: int
+    blocks: int
+    malloc_bytes: int
+
+
 @dataclass(frozen=True)
 class Growth:
     """What a site took early and late in a stage."""
 
     early: Sample
     late: Sample
-    descriptors: tuple[int, int]
-    """At rest, of whichever process has the most."""
+    resting: tuple[Rest, Rest]
 
-    def faults(self, *, memory_tolerance: float, more_descriptors: int) -> list[str]:
-        """Return what has grown.
-
-        Args:
-            memory_tolerance: The share that two samples of a steady site may differ by.
-            more_descriptors: How many threads that had nothing to do before the middle may open.
-        """
+    def faults(self, tolerance: Tolerance) -> list[str]:
+        """Return what has grown."""
         found = []
-        limit = self.early.memory_bytes * (1 + memory_tolerance)
+        limit = self.early.memory_bytes * (1 + tolerance.memory)
         if self.late.memory_bytes > limit:
             found.append(
                 f"memory grew from {self.early.memory_bytes / MIB:.1f} to "
                 f"{self.late.memory_bytes / MIB:.1f} MiB"
             )
-        early, late = self.descriptors
-        if late > early + more_descriptors:
-            found.append(f"descriptors at rest grew from {early} to {late}")
+        early, late = self.resting
+        if late.descriptors > early.descriptors + tolerance.descriptors:
+            found.append(f"descriptors at rest grew from {early.descriptors} to {late.descriptors}")
+        if early.in_use and late.in_use:
+            found += _more_in_use(early.in_use, late.in_use, tolerance)
         return found
+
+
+def _more_in_use(early: InUse, late: InUse, tolerance: Tolerance) -> list[str]:
+    found = []
+    if late.blocks > early.blocks + tolerance.blocks:
+        found.append(f"objects in use at rest grew from {early.blocks:,} to {late.blocks:,}")
+    if late.malloc_bytes > early.malloc_bytes + tolerance.malloc_bytes:
+        found.append(
+            f"malloc's memory in use at rest grew from {early.malloc_bytes / KIB:,.0f} to "
+            f"{late.malloc_bytes / KIB:,.0f} KiB"
+        )
+    return found
 
 
 class Watch:
     """Takes samples of a site until it is stopped."""
 
-    def __init__(self, master: int, pool_directory: Path) -> None:
+    def __init__(self, master: int, pool_directory: Path, told_directory: Path) -> None:
+        """Watch gunicorn's *master* and all that it makes.
+
+        Args:
+            pool_directory: Where the pool's files are, and nothing else.
+            told_directory: Where workers write what they have in use.
+        """
         self.samples: list[Sample] = []
         self.workers: set[int] = set()
-        self.resting: list[int] = []
+        self.resting: list[Rest] = []
         self._master = master
         self._pool_directory = pool_directory
+        self._told_directory = told_directory
 
     async def run(self, *, interval_seconds: float, stopped: Callable[[], bool]) -> None:
         """Take a sample every so many seconds."""
@@ -91,18 +143,40 @@ class Watch:
         self.samples.append(Sample(memory, pool))
 
     async def rest(self, *, workers_last: bool) -> None:
-        """Count descriptors while nobody asks for anything.
+        """Look at what there is while nobody asks for anything.
 
         Args:
             workers_last: Whether the workers live as long as the stage; otherwise only gunicorn's
-                master does, and is counted.
+                master does, its descriptors are counted, and nobody is asked what is in use.
+
+        Raises:
+            TimeoutError: A worker did not tell what it has in use.
         """
         counts = []
         for _look in range(REST_LOOKS):
             await asyncio.sleep(REST_SECONDS / REST_LOOKS)
             pids = family(self._master) if workers_last else [self._master]
             counts.append(max(map(_descriptors, pids)))
-        self.resting.append(min(counts))
+        told = await self._ask(pids[1:]) if workers_last else None
+        self.resting.append(Rest(min(counts), told))
+
+    async def _ask(self, workers: Sequence[int]) -> InUse:
+        """Return what *workers* have in use together."""
+        files = [told_file(self._told_directory, pid) for pid in workers]
+        for pid, file in zip(workers, files, strict=True):
+            file.unlink(missing_ok=True)
+            os.kill(pid, ASKED)
+        deadline = time.monotonic() + TELL_SECONDS
+        while not all(file.exists() for file in files):
+            if time.monotonic() > deadline:
+                message = f"a worker did not tell its memory within {TELL_SECONDS:g} s"
+                raise TimeoutError(message)
+            await asyncio.sleep(REST_SECONDS / REST_LOOKS)
+        told = [InUse(*json.loads(file.read_text())) for file in files]
+        return InUse(
+            blocks=sum(each.blocks for each in told),
+            malloc_bytes=sum(each.malloc_bytes for each in told),
+        )
 
     def growth(self) -> Growth:
         """Return what was taken early and late."""

@@ -4,16 +4,23 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from compare.http_client import Response
+from compare.memory import family
+from compare.tasks import SITE_DIRECTORY
 from compare.workload import City
 from soak.rule import Rule, digest, shows_favourite
 from soak.soak import KINDS, faults_of_death
 from soak.visitors import Tally, Visitors, addresses
-from soak.watch import Growth, Sample, Watch
+from soak.watch import Growth, Rest, Sample, Tolerance, Watch
+from soak.worker_memory import InUse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,29 +72,109 @@ def test_answer_older_than_an_answered_edit_is_stale(rule: Rule) -> None:
     assert not rule.stale(answer(revision=3), floor=3)
 
 
+REST = Rest(20, InUse(blocks=900_000, malloc_bytes=50 << 20))
+TOLERANCE = Tolerance(memory=0.1, descriptors=4, blocks=2000, malloc_bytes=256 << 10)
+
+
 @pytest.mark.parametrize(
-    ("growth", "named"),
+    ("late", "rest", "named"),
     [
-        (Growth(SAMPLE, Sample(120 << 20, 0), (20, 24)), "memory grew from 100.0 to 120.0 MiB"),
-        (Growth(SAMPLE, SAMPLE, (20, 25)), "descriptors at rest grew from 20 to 25"),
+        (Sample(120 << 20, 0), REST, "memory grew from 100.0 to 120.0 MiB"),
+        (SAMPLE, REST._replace(descriptors=25), "descriptors at rest grew from 20 to 25"),
+        (
+            SAMPLE,
+            REST._replace(in_use=InUse(902_001, 50 << 20)),
+            "objects in use at rest grew from 900,000 to 902,001",
+        ),
+        (
+            SAMPLE,
+            REST._replace(in_use=InUse(900_000, 51 << 20)),
+            "malloc's memory in use at rest grew from 51,200 to 52,224 KiB",
+        ),
     ],
 )
-def test_growth_is_a_fault(growth: Growth, named: str) -> None:
-    tolerated = {"memory_tolerance": 0.1, "more_descriptors": 4}
-    assert Growth(SAMPLE, SAMPLE, (20, 24)).faults(**tolerated) == []
-    assert growth.faults(**tolerated) == [named]
+def test_growth_is_a_fault(late: Sample, rest: Rest, named: str) -> None:
+    tolerated = Rest(24, InUse(902_000, (50 << 20) + (256 << 10)))
+    assert Growth(SAMPLE, SAMPLE, (REST, tolerated)).faults(TOLERANCE) == []
+    assert Growth(SAMPLE, late, (REST, rest)).faults(TOLERANCE) == [named]
+
+
+def test_what_is_in_use_is_not_judged_where_workers_die() -> None:
+    resting = (Rest(20), Rest(20))
+    assert Growth(SAMPLE, SAMPLE, resting).faults(TOLERANCE) == []
 
 
 def test_descriptors_are_counted_at_rest(tmp_path: Path) -> None:
-    watch = Watch(os.getpid(), tmp_path)
+    watch = Watch(os.getpid(), tmp_path, tmp_path)
     watch.samples.append(SAMPLE)
-    asyncio.run(watch.rest(workers_last=True))
+    asyncio.run(watch.rest(workers_last=False))
     with contextlib.ExitStack() as kept:
         for number in range(5):
             kept.enter_context((tmp_path / str(number)).open("w"))
         asyncio.run(watch.rest(workers_last=False))
-    early, late = watch.growth().descriptors
-    assert late == early + 5
+    early, late = watch.growth().resting
+    assert late.descriptors == early.descriptors + 5
+
+
+LEAKING_MASTER = """
+import os, sys, time
+if worker := os.fork():
+    os.waitpid(worker, 0)
+    sys.exit()
+import sqlite3
+from soak.worker_memory import post_worker_init
+database = sqlite3.connect(":memory:")
+database.execute("CREATE TABLE numbers (number)")
+kept = []
+def leak(small, large):
+    kept.extend(bytes([1]) * 200 for _ in range(small))
+    kept.extend(bytes([1]) * 5000 for _ in range(large))
+post_worker_init(None)
+go = os.environ["GO"]
+open(go + ".ready", "w").close()
+while not os.path.exists(go):
+    time.sleep(0.01)
+leak(*map(int, os.environ["LEAK"].split()))
+open(go + ".done", "w").close()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("small", "large"), [(0, 0), (5000, 0), (0, 200)])
+def test_workers_tell_what_they_have_in_use(tmp_path: Path, small: int, large: int) -> None:
+    go = tmp_path / "go"
+    environment = {
+        **os.environ,
+        "SOAK_DIRECTORY": str(tmp_path),
+        "GO": str(go),
+        "LEAK": f"{small} {large}",
+    }
+    command = [sys.executable, "-c", LEAKING_MASTER]
+    with subprocess.Popen(command, cwd=SITE_DIRECTORY, env=environment) as master:
+        try:
+            watch = Watch(master.pid, tmp_path, tmp_path)
+            _wait_for(tmp_path / "go.ready")
+            asyncio.run(watch.rest(workers_last=True))
+            go.touch()
+            _wait_for(tmp_path / "go.done")
+            asyncio.run(watch.rest(workers_last=True))
+        finally:
+            for pid in reversed(family(master.pid)):
+                os.kill(pid, signal.SIGKILL)
+    early, late = (rest.in_use for rest in watch.resting)
+    assert early is not None
+    assert late is not None
+    assert abs(late.blocks - early.blocks - small - large) < 200
+    if not early.malloc_bytes:
+        pytest.skip("the C library or SQLite does not say what it has in use")
+    assert abs(late.malloc_bytes - early.malloc_bytes - large * 5000) < 100_000
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_requests_may_only_be_cut_by_deaths() -> None:
@@ -140,6 +227,7 @@ def test_site_survives_a_minute_of_load_and_dying_workers(tmp_path: Path, run_py
         assert stage["faults"] == []
         assert stage["requests"] > 20
         storm = stage["stage"] == "storm"
+        assert bool(stage["blocks_in_use"]) != storm
         assert (stage["killed"] > 2) == storm
         assert (stage["workers_seen"] > 4) == storm
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
