@@ -25,11 +25,12 @@ DEFAULT_SERIALIZER: Final = "plain"
 
 _POOL_OPTIONS: Final = frozenset(field.name for field in fields(PoolOptions)) - {"size_bytes"}
 # What Django's own backends take; PmemCache reads them itself.
-_CULL_OPTIONS: Final = frozenset({"MAX_ENTRIES", "CULL_FREQUENCY"})
+_CULL_OPTIONS: Final = {"MAX_ENTRIES": 1, "CULL_FREQUENCY": 0}
+"""Django's options of culling, with the least that each can be."""
 # What one alias may have otherwise than another of the same pool.
 _ALIAS_OPTIONS: Final = frozenset({"namespace", "single_flight", "WARN_KEYS"})
 KNOWN_OPTIONS: Final = sorted(
-    {"size", "hot_size", "serializer"} | _POOL_OPTIONS | _CULL_OPTIONS | _ALIAS_OPTIONS
+    {"size", "hot_size", "serializer", *_CULL_OPTIONS} | _POOL_OPTIONS | _ALIAS_OPTIONS
 )
 # What stands beside OPTIONS: Django reads the others in small letters, too.
 _DJANGO_SETTINGS: Final = (
@@ -134,12 +135,16 @@ def _check_alias_options(options: dict[str, Any]) -> None:
     """Refuse what one alias cannot ask for.
 
     Raises:
-        ImproperlyConfigured: A flag is no bool, a namespace has no name, or two options contradict
-            each other.
+        ImproperlyConfigured: A flag is no bool, a count no number, a namespace has no name, or two
+            options contradict each other.
     """
     for name in ("single_flight", "WARN_KEYS"):
         if not isinstance(options.get(name, False), bool):
             message = f"CACHES has {name}={options[name]!r} in OPTIONS: give True or False"
+            raise ImproperlyConfigured(message)
+    for name, least in _CULL_OPTIONS.items():
+        if name in options and not _is_count(options[name], least):
+            message = f"CACHES has {name}={options[name]!r} in OPTIONS: give an int from {least} up"
             raise ImproperlyConfigured(message)
     if "namespace" not in options:
         return
@@ -152,6 +157,14 @@ def _check_alias_options(options: dict[str, Any]) -> None:
             "entries of the whole pool: leave it out, size is the limit"
         )
         raise ImproperlyConfigured(message)
+
+
+def _is_count(value: Any, least: int) -> bool:
+    """Whether Django would read *value* as an int of *least* or more; it takes 300 for the rest."""
+    try:
+        return int(value) >= least
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _default_location() -> str:
