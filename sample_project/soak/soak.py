@@ -71,7 +71,7 @@ class SoakPlan:
     max_requests: int = 600
     memory_tolerance: float = 0.1
     more_blocks: int = 500
-    more_malloc_bytes: int = 64 << 10
+    more_malloc_bytes: int = 128 << 10
     seed: int = 1
 
 
