@@ -56,7 +56,8 @@ class SoakPlan:
         kill_seconds: A worker is killed about so often.
         max_requests: After how many requests gunicorn recycles a worker.
         memory_tolerance: The share by which memory may be more late in a stage than early. A short
-            stage ends before a site has reached its steady size.
+            stage ends before a site has reached its steady size. In the storm it is the share of
+            one worker: none lives long enough to grow, but one could be left over.
         more_blocks, more_malloc_bytes: What a worker may have in use at the end of a stage and not
             in its middle.
         seed: Of the requests and of the deaths.
@@ -173,7 +174,7 @@ class Soak:
         # A worker of `sync` holds one request, the others whatever was accepted.
         held = 1 if kind is servers.SYNC else self.plan.connections
         faults = [*tally.faults, *damage]
-        faults += growth.faults(self._tolerance(kind))
+        faults += growth.faults(self._tolerance(kind, storm=storm))
         faults += faults_of_death(tally, deaths=len(watch.workers), held=held, killed=killed)
         if tally.stale:
             faults.append(f"{tally.stale} pages were older than an edit that had been answered")
@@ -198,10 +199,11 @@ class Soak:
             faults=faults,
         )
 
-    def _tolerance(self, kind: servers.WorkerKind) -> Tolerance:
+    def _tolerance(self, kind: servers.WorkerKind, *, storm: bool) -> Tolerance:
         plan = self.plan
+        one_worker = 1 / plan.workers if storm else 0.0
         return Tolerance(
-            memory=plan.memory_tolerance,
+            memory=max(plan.memory_tolerance, one_worker),
             descriptors=DESCRIPTORS_PER_THREAD * kind.threads,
             blocks=plan.more_blocks * plan.workers,
             malloc_bytes=plan.more_malloc_bytes * plan.workers,
