@@ -46,6 +46,7 @@ AROUND = """<!doctype html>
 """
 
 WIDTH, HEIGHT = 1000, 800
+PHONE = 390
 OPTIONS = (
     "--headless",
     "--no-sandbox",
