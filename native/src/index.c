@@ -10,7 +10,7 @@
 #include "queue.h"
 
 /* Entries per primary slot, in percent, above which a bucket is split. */
-#define LOAD_PERCENT 85u
+#define LOAD_PERCENT 80u
 #define GHOSTS_PER_100_ENTRIES 150u
 /* All are forgotten when their number changes: those that live are kept until so many
  * times as many are wanted. */
