@@ -1,10 +1,11 @@
 """Hit ratios of the engine on traces, beside the ideal policies and recorded references.
 
-python benchmarks/replay.py [--policy s3fifo|lru] [--shards 1] [--pools /dev/shm]
+python benchmarks/replay.py [--policy s3fifo|lru] [--shards 1] [--times 5] [--pools /dev/shm]
 
 `PMEMCACHE_TRACES` names a folder of traces (see traces.py); without it two synthetic ones are
 replayed. Per trace and capacity: the engine's hit ratio in percent, that of an ideal adaptive
 S3-FIFO and an ideal LRU of equal capacity, and the reference of the same policy, if there is one.
+Each pool draws a seed for its hashes, on which the hits depend a little: means of several pools.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import statistics
 import subprocess
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +33,18 @@ HEADER = "trace               capacity   hits%  ideal   diff  bytes    ref   dif
 def replay_cell(
     program: Path, trace: traces.Trace, capacity: int, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Replay one trace at one capacity; hit ratios and differences are in percent and points."""
+    """Replay one trace at one capacity; hit ratios and differences are in percent and points.
+
+    They are means of `options.times` pools.
+    """
     sizes = str(trace.sizes) if trace.sizes else "-"
     policy: str = options.policy
     command = [str(program), str(trace.keys), sizes, str(capacity), policy]
     command += [str(options.shards), options.pools]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    counts = json.loads(output)
+    counts: Counter[str] = Counter()
+    for _time in range(options.times):
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        counts.update(json.loads(output))
     objects = {name: 100 * counts[f"{name}_hits"] / counts["requests"] for name in POLICIES}
     in_bytes = {name: 100 * counts[f"{name}_hit_bytes"] / counts["bytes"] for name in POLICIES}
     missed_by_lru = 100 - objects["lru"]
@@ -53,7 +60,7 @@ def replay_cell(
         "above_lru": objects["pool"] - objects["lru"],
         "misses_saved": 100 * (objects["pool"] - objects["lru"]) / missed_by_lru,
         "moved_share": counts["moved_bytes"] / max(1, counts["written_bytes"]),
-        "rejected": counts["rejected"],
+        "rejected": counts["rejected"] / options.times,
     }
 
 
@@ -118,6 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--policy", choices=sorted(REFERENCE_NAMES), default="s3fifo")
     parser.add_argument("--shards", type=int, default=1, help="a power of two")
+    parser.add_argument("--times", type=int, default=5, help="pools that each cell is a mean of")
     parser.add_argument("--least-entries", type=int, default=200, help="skip smaller capacities")
     parser.add_argument("--pools", default="/dev/shm", help="folder for the pools")  # noqa: S108
     options = parser.parse_args()
