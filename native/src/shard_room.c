@@ -57,6 +57,9 @@
 #define DIP_PERMILLE 44u
 #define DIP_PART 8u /* a victim smaller than this part of a dip makes none */
 #define PATIENCE 16u
+/* For an entry that finds no home others are evicted until so much of the shard, in
+ * permille, is free: with more, more is lost than it is worth. */
+#define HOME_PERMILLE 40u
 #define WAITING_PART 2u
 
 #define WINDOW_NEEDS 4u /* how many times its need a window may evict */
@@ -278,6 +281,7 @@ room_for(const struct shard *shard, uint32_t blocks,
         .move_price = moved_enough ? (uint32_t)(WINDOW_FORBIDDEN >> 31) : MOVE_PRICE,
         .small_most = dip / DIP_PART,
         .free_most = blocks + dip,
+        .home_most = blocks + heap_blocks(shard) * HOME_PERMILLE / 1000,
         .request = request,
     };
 }

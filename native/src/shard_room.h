@@ -14,6 +14,7 @@ struct room {
     uint32_t move_price;
     uint64_t small_most; /* blocks of a victim that need not wait */
     uint64_t free_most;  /* blocks free with a victim that need not wait */
+    uint64_t home_most;  /* blocks free when others are still evicted for a home */
     bool homes_in_order; /* what makes homes goes by its order, not by its size */
     const struct write_request *request;
 };

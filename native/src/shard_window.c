@@ -268,7 +268,7 @@ vacate(struct shard *shard, uint32_t offset, const struct window *window,
         if (slot == NO_SLOT)
             return PMC_EDAMAGED;
         if (turn == HOME_TRIES ||
-            (turn > 0 && shard->header->free_blocks >= room->free_most) ||
+            (turn > 0 && shard->header->free_blocks >= room->home_most) ||
             (queue_of(shard, slot) == QUEUE_CANDIDATE &&
              room_may_go(shard, room, slot_blocks(shard, slot))))
             return room_evict_slot(shard, slot, room->request);

@@ -76,7 +76,7 @@ def lru_hits(numbers: array[int], capacity: int) -> int:
 def test_the_engine_hits_as_often_as_the_ideal(tmp_path: Path, policy: str) -> None:
     program = recording.build_native("replay")
     zipf, loops = traces.synthesize(tmp_path, keys=4000, requests=80_000)
-    options = argparse.Namespace(policy=policy, shards=1, pools=str(tmp_path))
+    options = argparse.Namespace(times=1, policy=policy, shards=1, pools=str(tmp_path))
     for trace in (zipf, loops):
         cell = replay.replay_cell(program, trace, 400, options)
         # On loops the engine, whose small queue ends at 60 % of the pool, does better than the
