@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import os
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
     import pmemcache
 
@@ -123,3 +124,25 @@ def stopped_inside_lock() -> Callable[[pmemcache.Pool], contextlib.AbstractConte
             os.waitpid(child, 0)
 
     return stopped
+
+
+async def _count_ticks(awaited: Awaitable[Any]) -> tuple[Any, int]:
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0.01)
+
+    ticking = asyncio.create_task(tick())
+    try:
+        return await awaited, ticks
+    finally:
+        ticking.cancel()
+
+
+@pytest.fixture
+def count_ticks() -> Callable[[Awaitable[Any]], Coroutine[Any, Any, tuple[Any, int]]]:
+    """Await something; the answer, and how many hundredths of a second the loop could count."""
+    return _count_ticks

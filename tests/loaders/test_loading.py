@@ -156,30 +156,20 @@ def test_error_reaches_waiters_of_other_processes(cache: pmemcache.TieredCache) 
     leader.kill()
 
 
-def test_loop_stays_free_while_another_process_loads(cache: pmemcache.TieredCache) -> None:
+def test_loop_stays_free_while_another_process_loads(
+    cache: pmemcache.TieredCache, count_ticks: Any
+) -> None:
     def theirs() -> str:
         time.sleep(0.3)
         return "theirs"
 
     leader = Leader(cache, theirs)
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            await asyncio.sleep(0.01)
 
     async def mine(_key: str) -> str:
         return "mine"
 
-    async def main() -> Any:
-        ticking = asyncio.create_task(tick())
-        value = await cache.aget_or_load("k", mine)
-        ticking.cancel()
-        return value
-
-    assert asyncio.run(main()) == "theirs"
+    value, ticks = asyncio.run(count_ticks(cache.aget_or_load("k", mine)))
+    assert value == "theirs"
     assert ticks > 5
     leader.kill()
 
@@ -519,28 +509,21 @@ def test_refresh_replaces_the_value(cache: pmemcache.TieredCache) -> None:
     assert cache.get("k") is None
 
 
-def test_tasks_share_one_load_and_the_loop_stays_free(cache: pmemcache.TieredCache) -> None:
+def test_tasks_share_one_load_and_the_loop_stays_free(
+    cache: pmemcache.TieredCache, count_ticks: Any
+) -> None:
     calls: list[Any] = []
-    ticks = 0
 
     async def load(key: str) -> str:
         calls.append(key)
         await asyncio.sleep(0.2)
         return "value"
 
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            await asyncio.sleep(0.01)
+    async def all_five() -> list[str]:
+        return await asyncio.gather(*(cache.aget_or_load("k", load) for _task in range(5)))
 
-    async def main() -> list[str]:
-        ticking = asyncio.create_task(tick())
-        answers = await asyncio.gather(*(cache.aget_or_load("k", load) for _task in range(5)))
-        ticking.cancel()
-        return answers
-
-    assert asyncio.run(main()) == ["value"] * 5
+    answers, ticks = asyncio.run(count_ticks(all_five()))
+    assert answers == ["value"] * 5
     assert calls == ["k"]
     assert ticks > 5
 
