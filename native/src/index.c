@@ -573,13 +573,8 @@ free_slot_before(const struct shard *shard, uint32_t primary, uint32_t stop)
 static void
 foresee_pulls(const struct shard *shard, uint32_t number)
 {
-    const struct bucket *bucket = &shard->buckets[number];
-
     __builtin_prefetch(&shard->links[number]);
-    for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
-        if (slot_tag(bucket, way) != 0 &&
-            load_relaxed(&bucket->offset[way]) < shard->max_blocks)
-            __builtin_prefetch(entry_at(shard, load_relaxed(&bucket->offset[way])), 1);
+    prefetch_entries(shard, number);
 }
 
 /* Pull entries from overflow buckets into free slots before them, and give the
