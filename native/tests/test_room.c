@@ -249,6 +249,81 @@ test_drifting_sizes_are_stored_without_a_dip(void)
     pmc_close(run.cache);
 }
 
+/* ---- homes ------------------------------------------------------------- */
+
+/* The next key, odd or even, of the pool's first shard. */
+static uint64_t
+next_key_of_first_shard(const struct pmc_cache *cache, uint64_t key, bool odd)
+{
+    do
+        key += 2;
+    while (cache_shard(cache, cache_hash(cache, &(uint64_t){key | odd}, sizeof key)) !=
+           &cache->shards[0]);
+    return key;
+}
+
+/* Fill the first shard until it evicts: by turns one that is used, 20 KiB, under an even
+ * key, and one that is not, 12 KiB, under an odd one. Returns the last even key. */
+static uint64_t
+fill_first_shard_by_turns(struct run *run)
+{
+    uint64_t key = 0;
+
+    for (bool odd = false; run->evicted_by_put == 0; odd = !odd) {
+        uint64_t written;
+
+        key = next_key_of_first_shard(run->cache, key, odd);
+        written = key | odd;
+        CHECK_EQ(pmc_put(run->cache, &written, sizeof written, value,
+                         (odd ? 12 : 20) * KIB, NULL),
+                 PMC_OK);
+    }
+    for (uint64_t used = 2; used <= key; used += 2)
+        for (int hit = 0; hit < 3; hit++)
+            pmc_get(run->cache, &used, sizeof used, NULL, 0, 0, NULL);
+    return key;
+}
+
+/* How many go for a value of 600 KiB, in whose window those that are used have to
+ * move: the holes that the others leave are no homes for them. */
+static uint64_t
+evicted_for_homes(uint32_t shards)
+{
+    struct pmc_options options;
+    struct run run = {.evicted_by_put = 0};
+    const struct shard *shard;
+    uint64_t key;
+
+    pmc_options_default(&options);
+    options.size_bytes = (uint64_t)shards * 8 * MIB;
+    options.shards = shards;
+    run.cache = open_with(&options);
+    hash_as_always(run.cache);
+    pmc_on_evict(run.cache, count_eviction, &run);
+    key = next_key_of_first_shard(run.cache, fill_first_shard_by_turns(&run), false);
+    run.evicted_by_put = 0;
+    CHECK_EQ(pmc_put(run.cache, &key, sizeof key, value, 600 * KIB, NULL), PMC_OK);
+    shard = &run.cache->shards[0];
+    CHECK(run.evicted_by_put > 600 / 12);
+    CHECK(shard->header->free_blocks < shard->max_blocks / 8);
+    check_sound(run.cache);
+    pmc_close(run.cache);
+    return run.evicted_by_put;
+}
+
+/* Planted bugs: what may be free before those without a home go themselves is measured
+ * by the pool, or is not bounded. */
+static void
+test_what_goes_for_homes_is_bounded_by_the_shard(void)
+{
+    uint64_t alone = evicted_for_homes(1);
+    uint64_t of_four = evicted_for_homes(4);
+
+    printf("evicted for a value of 600 KiB: %llu of one shard, %llu of one of four\n",
+           (unsigned long long)alone, (unsigned long long)of_four);
+    CHECK_EQ(of_four, alone);
+}
+
 /* ---- a put that cannot succeed ----------------------------------------- */
 
 static void
@@ -430,6 +505,7 @@ main(void)
     RUN(test_a_large_victim_waits_for_a_put_of_its_kind);
     RUN(test_a_large_victim_goes_at_last);
     RUN(test_drifting_sizes_are_stored_without_a_dip);
+    RUN(test_what_goes_for_homes_is_bounded_by_the_shard);
     RUN(test_a_put_that_cannot_succeed_evicts_nothing);
     RUN(test_a_hit_writes_one_byte_and_nothing_at_the_greatest_heat);
     RUN(test_hits_are_those_of_the_ideal_policy);
