@@ -414,6 +414,7 @@ remove_if_last(struct pool *pool)
         files_remove(pool);
         STEP("detach.unlock");
         unlinkat(pool->directory_fd, pool->lock_name, 0);
+        STEP("detach.removed");
     }
 }
 
@@ -423,6 +424,7 @@ pool_close(struct pool *pool)
     bool attached = pool_owner(pool) != 0;
 
     seat_detach_begin(pool);
+    STEP("detach.begin");
     if (attached && pool->named && pool->published &&
         pool->header->identity.lifetime == PMC_VOLATILE)
         remove_if_last(pool);

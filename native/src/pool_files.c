@@ -287,8 +287,10 @@ files_remove(struct pool *pool)
     char beside[256];
 
     remove_noted_index(pool);
+    STEP("remove.index");
     snprintf(beside, sizeof beside, "%.240s.index", pool->heap_name);
     remove_file(pool->directory_fd, beside);
+    STEP("remove.beside");
     remove_file(pool->directory_fd, pool->heap_name);
 }
 

@@ -127,9 +127,14 @@ shard_adopt(struct shard *shard)
 
     store_relaxed(&header->giving_owner, 0);
     if (load_relaxed(&header->lock) != 0 || !shard_is_settled(shard)) {
-        store_relaxed(&header->lock, 0);
+        /* Of whoever dies in here, too, the next one must know: an owner, and no free
+         * lock, until all is recovered. */
+        store_relaxed(&header->lock, lock_owner(0, 0));
         shard_recover_locked(shard);
+        store_relaxed(&header->lock, 0);
     }
+    STEP("adopt.settled");
     mark_unverified(shard, 0, load_relaxed(&header->bucket_count));
+    STEP("adopt.marked");
     mark_unverified(shard, shard->max_buckets, header->overflow_used);
 }

@@ -752,12 +752,25 @@ static const struct scene scenes[] = {
 
 /* ---- coming and going ------------------------------------------------ */
 
-/* A child makes a pool, or joins the parent's, or leaves as the last, and dies
- * at the step on its way. */
-enum coming { CREATE, JOIN, ADOPT, LEAVE };
+/* A child makes a pool, joins the parent's, adopts what those who were killed left,
+ * maybe inside the lock, replaces it, or leaves: as the last, a pool that others have, or
+ * one that is kept. It dies at the step on its way. */
+enum coming { CREATE, JOIN, ADOPT, INHERIT, REPLACE, LEAVE, LEAVE_OTHERS, LEAVE_KEPT };
 
 static const struct scene door = {
     .name = "door", .size_bytes = SMALL_POOL, .eviction = PMC_EVICT_S3FIFO};
+
+static bool
+is_leaving(enum coming coming)
+{
+    return coming >= LEAVE;
+}
+
+/* Where those died, inside the lock, whose pool is adopted. */
+static const char *const inside[] = {"slot.offset", "touch.torn",   "remove.written",
+                                     "split.copy",  "split.clear",  "split.pull",
+                                     "put.room",    "put.replaced", "clear.bucket"};
+#define INSIDE (long)(sizeof inside / sizeof *inside)
 
 _Noreturn static void
 come_and_die(enum coming coming, const struct pmc_options *options, long step)
@@ -765,22 +778,25 @@ come_and_die(enum coming coming, const struct pmc_options *options, long step)
     struct pmc_cache *cache;
 
     pmc_fault_tell(stage->died_at);
-    if (coming != LEAVE)
+    if (!is_leaving(coming))
         pmc_fault_arm(step, NULL);
     cache = open_pool(options);
     if (!cache)
         _exit(3);
-    if (coming == LEAVE) {
-        prepare_few(cache);
+    if (is_leaving(coming)) {
+        if (coming != LEAVE_OTHERS)
+            prepare_few(cache);
+        settle();
         pmc_fault_arm(step, NULL);
         pmc_close(cache);
     }
     _exit(0); /* without a close: died after the last step */
 }
 
-/* Somebody fills a pool that is to be kept, and is killed. */
+/* Somebody fills a pool that is to be kept, and is killed; inside the lock if a step is
+ * named. */
 static void
-leave_content(const struct pmc_options *options)
+leave_content(const struct pmc_options *options, const char *dies_at)
 {
     pid_t child = fork_child();
 
@@ -790,28 +806,59 @@ leave_content(const struct pmc_options *options)
         if (!cache)
             _exit(3);
         prepare_few(cache);
-        raise(SIGKILL);
+        settle();
+        pmc_fault_tell(stage->died_at);
+        pmc_fault_arm(1, dies_at);
+        if (dies_at)
+            act_everything(cache);
+        else
+            raise(SIGKILL);
+        _exit(0);
     }
-    check(was_killed(wait_child(child)), "adopt: no content to begin with");
-    settle();
+    check(was_killed(wait_child(child)), "adopt: nobody died at %s",
+          dies_at ? dies_at : "all");
+}
+
+/* Whoever comes next: a volatile pool that nobody has is made anew, and one that was left
+ * with other options; else all that nobody evicted is there. */
+static void
+look_after_coming(enum coming coming, const char *name, long step,
+                  struct pmc_cache *cache)
+{
+    struct pmc_stats stats = {0};
+    struct verdict verdict;
+
+    if (coming == LEAVE || coming == REPLACE)
+        *stage = (struct stage){0};
+    verdict = look_at_all(cache);
+    pmc_stats(cache, &stats);
+    check(verdict.sound && verdict.missing <= stats.evict,
+          "%s, step %ld: wrong content or %" PRIu64 " entries gone", name, step,
+          verdict.missing);
+    check(probe(cache), "%s, step %ld: no value can be stored", name, step);
+    check(is_whole(cache), "%s, step %ld: broken invariants", name, step);
+    pmc_close(cache);
 }
 
 static bool
-come_once(enum coming coming, const char *name, long step)
+come_once(enum coming coming, const char *name, long step, const char *dies_at)
 {
     struct pmc_options options = options_of(&door);
+    bool kept = coming == ADOPT || coming == INHERIT || coming == REPLACE ||
+                coming == LEAVE_KEPT;
     struct pmc_cache *mine = NULL;
-    struct verdict verdict;
     uint64_t began_ns;
     bool died;
     pid_t child;
     int status;
 
     *stage = (struct stage){0};
-    options.lifetime = coming == ADOPT ? PMC_RESTART : PMC_VOLATILE;
-    if (coming == ADOPT)
-        leave_content(&options);
-    if (coming == JOIN) {
+    options.lifetime = kept ? PMC_RESTART : PMC_VOLATILE;
+    if (coming == ADOPT || coming == INHERIT || coming == REPLACE)
+        leave_content(&options, dies_at);
+    if (coming == REPLACE)
+        options.eviction = PMC_EVICT_LRU;
+    if (coming == JOIN || coming == LEAVE_OTHERS) {
         mine = open_pool(&options);
         prepare_few(mine);
         settle();
@@ -823,37 +870,39 @@ come_once(enum coming coming, const char *name, long step)
     check(was_killed(status) || status == 0, "%s, step %ld: wait status %#x", name,
           step, (unsigned)status);
     died = note_death(status);
-    if (coming == LEAVE) /* a volatile pool that nobody has is made anew */
-        *stage = (struct stage){0};
     began_ns = time_ns();
     if (!mine)
         mine = open_pool(&options);
-    if (check(mine != NULL, "%s, step %ld: no pool afterwards", name, step)) {
-        verdict = look_at_all(mine);
-        check(verdict.sound && verdict.missing == 0,
-              "%s, step %ld: wrong content or %" PRIu64 " entries gone", name, step,
-              verdict.missing);
-        check(probe(mine), "%s, step %ld: no value can be stored", name, step);
-        check(is_whole(mine), "%s, step %ld: broken invariants", name, step);
-        pmc_close(mine);
-    }
+    if (check(mine != NULL, "%s, step %ld: no pool afterwards", name, step))
+        look_after_coming(coming, name, step, mine);
     check(time_ns() - began_ns < PATIENCE_NS, "%s, step %ld: somebody waited", name,
           step);
-    check(coming == ADOPT || folder_files() == 0,
-          "%s, step %ld: files were left behind", name, step);
+    check(kept || folder_files() == 0, "%s, step %ld: files were left behind", name,
+          step);
     empty_folder();
     return died;
 }
 
 static void
-run_coming(enum coming coming, const char *name)
+run_coming(enum coming coming, const char *name, const char *dies_at)
 {
     long step = 1;
 
-    while (come_once(coming, name, step) && checks_failed <= 20)
+    while (come_once(coming, name, step, dies_at) && checks_failed <= 20)
         step++;
     printf("%-24s %5ld steps\n", name, step - 1);
     check(step > 1, "%s: nobody died", name);
+}
+
+static void
+run_inheritance(const char *name)
+{
+    for (long i = 0; i < INSIDE && checks_failed <= 20; i++) {
+        char full[64];
+
+        snprintf(full, sizeof full, "%s %s", name, inside[i]);
+        run_coming(INHERIT, full, inside[i]);
+    }
 }
 
 int
@@ -862,15 +911,22 @@ main(int count, char **arguments)
     static const struct {
         const char *name;
         enum coming coming;
-    } comings[] = {
-        {"create", CREATE}, {"attach", JOIN}, {"adopt", ADOPT}, {"detach", LEAVE}};
+    } comings[] = {{"create", CREATE},
+                   {"attach", JOIN},
+                   {"adopt", ADOPT},
+                   {"replace", REPLACE},
+                   {"detach", LEAVE},
+                   {"detach from others", LEAVE_OTHERS},
+                   {"detach from what is kept", LEAVE_KEPT}};
 
     stage = share_memory(sizeof *stage);
     make_folder();
     alarm(280);
     for (size_t i = 0; i < sizeof comings / sizeof comings[0]; i++)
         if (is_wanted(comings[i].name, count, arguments))
-            run_coming(comings[i].coming, comings[i].name);
+            run_coming(comings[i].coming, comings[i].name, NULL);
+    if (is_wanted("inherit", count, arguments))
+        run_inheritance("inherit");
     for (size_t i = 0; i < sizeof scenes / sizeof scenes[0]; i++)
         if (is_wanted(scenes[i].name, count, arguments) && checks_failed <= 20)
             run_scene(&scenes[i]);
