@@ -581,6 +581,44 @@ test_bits_flipped_in_use_harm_nothing_without_eviction(void)
     flip_all_of(PMC_EVICT_NONE, IN_USE);
 }
 
+/* ---- headers ----------------------------------------------------------- */
+
+/* The same in both files, so that only the checksum tells. */
+static void
+check_changed_header_is_not_adopted(struct subject *subject, size_t at, uint8_t bits)
+{
+    struct pmc_cache *cache = NULL;
+    struct pmc_error error = {0};
+
+    subject->heap.file[at] ^= bits;
+    subject->index.file[at] ^= bits;
+    snprintf(current_case, sizeof current_case,
+             "flip in both headers, byte %zu ^ %02x\n", at, bits);
+    alarm(PATIENCE_SECONDS);
+    if (pmc_open(&subject->options, &cache, &error) == PMC_OK) {
+        if (!CHECK_EQ(cache->pool->origin, POOL_CREATED))
+            fprintf(stderr, "    %s", current_case);
+        exercise(cache, (struct model){{0}});
+    }
+    CHECK(error.message[0] != '\0');
+    pmc_close(cache);
+    alarm(0);
+}
+
+/* Planted bug: the checksum of the header is not looked at. */
+static void
+test_a_header_that_changed_in_both_files_is_not_believed(void)
+{
+    for (size_t at = 0; at < sizeof(struct pool_identity); at += EACH) {
+        struct subject subject;
+
+        make_subject(&subject, PMC_EVICT_S3FIFO);
+        check_changed_header_is_not_adopted(&subject, at,
+                                            (uint8_t)(1u << random_below(&dice, 8)));
+        drop_subject(&subject);
+    }
+}
+
 /* ---- queues ----------------------------------------------------------- */
 
 /* Every head and tail leads to the same slot, whatever queue that is in. */
@@ -882,6 +920,7 @@ main(void)
     RUN(test_bits_flipped_in_use_harm_nothing_under_s3fifo);
     RUN(test_bits_flipped_in_use_harm_nothing_under_lru);
     RUN(test_bits_flipped_in_use_harm_nothing_without_eviction);
+    RUN(test_a_header_that_changed_in_both_files_is_not_believed);
     RUN(test_heap_cut_short_under_its_mapping_is_lost);
     RUN(test_index_cut_short_under_its_mapping_is_lost);
     RUN(test_files_cut_and_stretched_under_their_mapping_are_empty);
