@@ -3,15 +3,16 @@
  * use. Whatever the bytes are, attaching works or names an error, operations end
  * with a status, gets give exact bytes or a miss, and an emptied pool is sound.
  *
- * Input: a byte for policy and moment, then writes of 4 bytes place, 1 byte
- * length and so many bytes. Odd places are in the index, even ones in the heap;
- * each is taken within the part that is in use.
+ * Input: a byte for policy and moment, then writes: 1 byte that chooses a part of the
+ * pool, 2 bytes place in it, 1 byte length and so many bytes. Parts are what is in use:
+ * most of both files is empty, or values, and what is written there is met by nobody.
  */
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "alloc.h"
 #include "cache.h"
 #include "fuzz_support.h"
 #include "pool_geometry.h"
@@ -24,8 +25,15 @@ struct image {
     char path[300];
     uint8_t *bytes;
     size_t size;
-    size_t used; /* what lies before is worth overwriting */
 };
+
+/* Bytes that are in use. */
+struct part {
+    bool in_heap;
+    size_t from;
+    size_t size;
+};
+#define PARTS_MAX 128u
 
 /* A pool per policy, made once and restored before each run. */
 struct origin {
@@ -33,6 +41,8 @@ struct origin {
     struct fuzz_model model;
     struct image heap;
     struct image index;
+    struct part parts[PARTS_MAX];
+    uint32_t part_count;
     bool made;
 };
 
@@ -67,7 +77,7 @@ make_directory(void)
 }
 
 static void
-take_image(struct image *image, size_t used)
+take_image(struct image *image)
 {
     struct stat about;
     int fd = open(image->path, O_RDONLY | O_CLOEXEC);
@@ -76,15 +86,67 @@ take_image(struct image *image, size_t used)
     image->size = (size_t)about.st_size;
     image->bytes = malloc(image->size);
     REQUIRE(image->bytes && read(fd, image->bytes, image->size) == about.st_size);
-    image->used = used < image->size ? used : image->size;
     close(fd);
+}
+
+static void
+add_part(struct origin *origin, const void *base, const void *start, size_t size,
+         bool in_heap)
+{
+    REQUIRE(origin->part_count < PARTS_MAX);
+    origin->parts[origin->part_count++] =
+        (struct part){.in_heap = in_heap,
+                      .from = (size_t)((const uint8_t *)start - (const uint8_t *)base),
+                      .size = size};
+}
+
+static void
+add_index_parts(struct origin *origin, const struct pmc_cache *cache)
+{
+    const struct pool_header *header = cache->pool->header;
+    const struct shard *shard = &cache->shards[0];
+    uint32_t buckets = load_relaxed(&shard->header->bucket_count);
+    uint32_t overflows = shard->header->overflow_used + 1;
+    const struct {
+        const void *start;
+        size_t size;
+    } parts[] = {
+        {header, sizeof header->identity + 128},
+        {cache->pool->attachments, 2 * sizeof(struct attachment)},
+        {shard->versions, 256},
+        {shard->header, sizeof *shard->header},
+        {shard->leases, 256},
+        {shard->buckets, buckets * sizeof(struct bucket)},
+        {&shard->buckets[shard->max_buckets], overflows * sizeof(struct bucket)},
+        {shard->links, buckets * sizeof(struct bucket_links)},
+        {&shard->links[shard->max_buckets], overflows * sizeof(struct bucket_links)},
+        {shard->spans, PMC_POOL_MIN_BYTES / SPAN_BYTES},
+        {shard->ghosts, shard->ghost_sets ? 256 : 0},
+    };
+
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i].size != 0)
+            add_part(origin, header, parts[i].start, parts[i].size, false);
+}
+
+/* The heads of all extents, with as much of their keys and values. */
+static void
+add_heap_parts(struct origin *origin, const struct pmc_cache *cache)
+{
+    const struct shard *shard = &cache->shards[0];
+    const uint8_t *heap = cache->pool->heap;
+
+    add_part(origin, heap, heap, sizeof(struct pool_identity), true);
+    for (uint32_t at = 0; at < shard_limit(shard) && origin->part_count < PARTS_MAX;
+         at += (uint32_t)extent_blocks(shard, at))
+        add_part(origin, heap, entry_at(shard, at), 2 * sizeof(struct entry_head),
+                 true);
 }
 
 static void
 make_origin(struct origin *origin, uint32_t policy)
 {
     struct pmc_cache *cache;
-    size_t used;
 
     make_directory();
     snprintf(origin->heap.path, sizeof origin->heap.path, "%s/%u", directory, policy);
@@ -99,11 +161,11 @@ make_origin(struct origin *origin, uint32_t policy)
     REQUIRE(pmc_open(&origin->options, &cache, NULL) == PMC_OK);
     for (uint32_t key = 0; key < FUZZ_KEYS * 3 / 4; key++)
         fuzz_put(cache, &origin->model, key, NULL);
-    used = pool_shards_off(&cache->pool->header->identity) + 2 * PAGE_BYTES +
-           load_relaxed(&cache->shards[0].header->bucket_count) * sizeof(struct bucket);
+    add_index_parts(origin, cache);
+    add_heap_parts(origin, cache);
     pmc_close(cache);
-    take_image(&origin->heap, SIZE_MAX);
-    take_image(&origin->index, used);
+    take_image(&origin->heap);
+    take_image(&origin->index);
     origin->made = true;
 }
 
@@ -127,13 +189,12 @@ overwrite(struct input *input, const struct origin *origin, uint8_t *heap,
           uint8_t *index)
 {
     for (int writes = 0; input->left > 0 && writes < WRITES_MAX; writes++) {
-        uint32_t place = take(input, 4);
-        uint32_t length = take(input, 1) % 64 + 1;
-        const struct image *image = place % 2 ? &origin->index : &origin->heap;
-        uint8_t *bytes = place % 2 ? index : heap;
-        size_t at = place / 2 % image->used;
+        const struct part *part = &origin->parts[take(input, 1) % origin->part_count];
+        uint8_t *bytes = (part->in_heap ? heap : index) + part->from;
+        size_t at = take(input, 2) % part->size;
+        uint32_t length = take(input, 1) % 16 + 1;
 
-        for (uint32_t i = 0; i < length && at + i < image->used && input->left > 0; i++)
+        for (uint32_t i = 0; i < length && at + i < part->size && input->left > 0; i++)
             bytes[at + i] = (uint8_t)take(input, 1);
     }
 }

@@ -7,6 +7,12 @@
  */
 #include "fuzz_support.h"
 
+#define COUNTERS 4u
+
+struct counters {
+    int64_t sum[COUNTERS];
+};
+
 static struct pmc_cache *
 open_for(uint8_t choice)
 {
@@ -59,8 +65,56 @@ evict_one(struct pmc_cache *cache)
     REQUIRE(pmc_evict(cache, NULL, 0, key, &size) >= 0);
 }
 
+/* Counters have keys of their own. Eviction may have taken one; none is ever wrong. */
 static void
-operate(struct pmc_cache *cache, struct fuzz_model *model, struct input *input)
+add_to_counter(struct pmc_cache *cache, struct counters *counters, uint32_t key)
+{
+    const char text[2] = {'n', (char)(key % COUNTERS)};
+    struct pmc_incr_options options = {
+        .create = true, .initial = 1000, .ttl_ms = PMC_TTL_NONE};
+    int64_t *expected = &counters->sum[key % COUNTERS];
+    char digits[24] = {0};
+    int64_t sum;
+    enum pmc_status status = pmc_incr(cache, text, sizeof text, key, &options, &sum);
+
+    REQUIRE(status == PMC_OK || status == PMC_DROPPED || status == PMC_EFULL);
+    if (status != PMC_OK)
+        return;
+    REQUIRE(sum == *expected + key || sum == 1000 + (int64_t)key);
+    *expected = sum;
+    REQUIRE(pmc_get(cache, text, sizeof text, digits, sizeof digits - 1, 0, NULL) ==
+                PMC_OK &&
+            strtoll(digits, NULL, 10) == sum);
+}
+
+/* What one read says, whether alone, from the middle, or with others. */
+static void
+read_otherwise(struct pmc_cache *cache, const struct fuzz_model *model, uint32_t key)
+{
+    uint8_t value[FUZZ_VALUE_MAX];
+    uint8_t expected[FUZZ_VALUE_MAX];
+    char text[24];
+    size_t text_size = fuzz_key(text, key);
+    uint32_t size = fuzz_value_size(model->version[key]);
+    uint32_t offset = size / 3;
+    struct pmc_info info;
+    struct pmc_found found;
+    enum pmc_status status = pmc_info(cache, text, text_size, &info);
+
+    REQUIRE(status == pmc_exists(cache, text, text_size));
+    REQUIRE(status ==
+            pmc_get(cache, text, text_size, value, sizeof value, offset, &found));
+    if (status != PMC_OK)
+        return;
+    REQUIRE(info.value_size == size && found.value_size == size);
+    REQUIRE(info.generation == found.generation);
+    fuzz_fill(expected, size, key, model->version[key]);
+    REQUIRE(memcmp(value, expected + offset, size - offset) == 0);
+}
+
+static void
+operate(struct pmc_cache *cache, struct fuzz_model *model, struct counters *counters,
+        struct input *input)
 {
     uint8_t code = (uint8_t)take(input, 1);
     uint32_t key = take(input, 1) % FUZZ_KEYS;
@@ -90,6 +144,12 @@ operate(struct pmc_cache *cache, struct fuzz_model *model, struct input *input)
         REQUIRE(pmc_clear(cache) == PMC_OK);
         memset(model->version, 0, sizeof model->version);
         break;
+    case 10:
+        add_to_counter(cache, counters, key);
+        break;
+    case 11:
+        read_otherwise(cache, model, key);
+        break;
     case 6:
     case 7:
     case 8:
@@ -109,10 +169,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input input = {.at = data, .left = size};
     struct fuzz_model model = {{0}, 0};
+    struct counters counters = {{0}};
     struct pmc_cache *cache = open_for((uint8_t)take(&input, 1));
 
     while (input.left > 0)
-        operate(cache, &model, &input);
+        operate(cache, &model, &counters, &input);
     for (uint32_t key = 0; key < FUZZ_KEYS; key++)
         fuzz_get(cache, &model, key);
     fuzz_check_sound(cache);
