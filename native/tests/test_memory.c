@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 
 #include "alloc.h"
@@ -679,6 +680,82 @@ test_a_late_reader_on_a_full_file_system_reads_zeros(void)
         printf("skipped: a late reader (the sanitizer handles SIGBUS)\n");
 }
 
+/* ---- huge pages ------------------------------------------------------- */
+
+/* Bytes of the mapping at this address that huge pages map, by /proc/self/smaps. */
+static uint64_t
+huge_bytes_at(const void *start)
+{
+    FILE *maps = fopen("/proc/self/smaps", "r");
+    char line[512];
+    bool found = false;
+    uint64_t kib = 0;
+
+    while (maps && fgets(line, sizeof line, maps)) {
+        char *end;
+        unsigned long long from = strtoull(line, &end, 16);
+
+        if (*end == '-')
+            found = from == (uintptr_t)start;
+        if (found && strncmp(line, "ShmemPmdMapped:", 15) == 0)
+            kib = strtoull(line + 15, NULL, 10);
+    }
+    if (maps)
+        fclose(maps);
+    return kib * 1024;
+}
+
+/* A file of ours, for which nobody has a policy. */
+static bool
+has_huge_pages(const struct place *place)
+{
+    char path[200];
+    uint8_t *bytes = MAP_FAILED;
+    uint64_t huge = 0;
+    int fd;
+
+    snprintf(path, sizeof path, "%s/probe", place->directory);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0 && ftruncate(fd, 8 * MIB) == 0)
+        bytes = mmap(NULL, 8 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (bytes != MAP_FAILED) {
+        memset(bytes, 1, 8 * MIB);
+        huge = huge_bytes_at(bytes);
+        munmap(bytes, 8 * MIB);
+    }
+    close(fd);
+    unlink(path);
+    return huge != 0;
+}
+
+static void
+fill_huge_pages(const struct place *place)
+{
+    struct pmc_options options = options_at(place, 32 * MIB);
+    struct pmc_cache *cache;
+
+    if (!has_huge_pages(place)) {
+        printf("skipped: huge pages (the kernel has none to give)\n");
+        return;
+    }
+    cache = open_with(&options);
+    for (uint64_t key = 0; key < 2000; key++)
+        CHECK_EQ(put_sized(cache, key, 10000, PMC_TTL_NONE), PMC_OK);
+    CHECK(huge_bytes_at(cache->pool->heap) >= 12 * MIB);
+    check_keys(cache, 0, 2000, PMC_OK);
+    pmc_close(cache);
+}
+
+/* Planted bug: the heap is allocated in parts that no huge page fits, or mapped where
+ * none can be. */
+static void
+test_huge_pages_are_used_where_the_file_system_has_them(void)
+{
+    on_small_tmpfs("huge pages", "size=96m,mode=0700,huge=always", fill_huge_pages);
+    on_small_tmpfs("huge pages", "size=96m,mode=0700,huge=within_size",
+                   fill_huge_pages);
+}
+
 int
 main(void)
 {
@@ -704,5 +781,6 @@ main(void)
     RUN(test_a_pool_without_a_size_grows_until_the_file_system_is_full);
     RUN(test_a_pool_that_cannot_have_its_memory_again_evicts);
     RUN(test_a_late_reader_on_a_full_file_system_reads_zeros);
+    RUN(test_huge_pages_are_used_where_the_file_system_has_them);
     return check_report();
 }
