@@ -697,9 +697,10 @@ report(void)
     check(totals.kills >= settings.at_least,
           "only %" PRIu64 " kills in %" PRIu64 " s, too few to say anything",
           totals.kills, settings.seconds);
-    check(hits > 0, "no read ever found anything");
+    check(hits > 0 && atomic_load(&board->copies) > 0, "no read ever found anything");
+    check(totals.stops > 0, "nobody was stopped");
     check(totals.recoveries > 0, "nobody died holding the lock");
-    check(totals.moved_bytes > 0, "nothing was moved");
+    check(totals.evict > 0 && totals.moved_bytes > 0, "nothing was evicted, or moved");
     check(atomic_load(&board->wrong) == 0, "wrong bytes were read");
     check(atomic_load(&board->stale) == 0, "stale values were read");
     check(atomic_load(&board->odd_results) == 0, "results that nothing explains");
