@@ -249,6 +249,15 @@ remove_folder(void)
     rmdir(folder);
 }
 
+static inline void
+make_folder_in(const char *base)
+{
+    snprintf(folder, sizeof folder, "%.90s/pmc-storm-XXXXXX", base);
+    if (!mkdtemp(folder))
+        give_up("make a folder");
+    folder_owner = getpid();
+}
+
 /* A folder in memory if there is one, removed when the program ends. */
 static inline void
 make_folder(void)
@@ -257,10 +266,7 @@ make_folder(void)
 
     if (!base)
         base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
-    snprintf(folder, sizeof folder, "%.90s/pmc-storm-XXXXXX", base);
-    if (!mkdtemp(folder))
-        give_up("make a folder");
-    folder_owner = getpid();
+    make_folder_in(base);
     atexit(remove_folder);
 }
 
