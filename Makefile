@@ -200,6 +200,7 @@ ctest-plain ctest-asan ctest-tsan ctest-faults: ctest-%:
 	cd native && $(WITH_TOOLS) cmake --preset $* -DPMC_WERROR=$(or $(PMC_WERROR),0) >/dev/null
 	cd native && $(WITH_TOOLS) cmake --build --preset $*
 	cd native && $(WITH_TOOLS) ctest --preset $* --output-junit $(CURDIR)/$(REPORTS)/$@.xml
+	@sort -u build/native/$*/Testing/Temporary/LastTest.log | grep '^skipped:' || true
 
 memcheck: ## the engine's quicker tests under valgrind
 	@mkdir -p $(REPORTS)

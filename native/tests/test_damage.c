@@ -581,6 +581,72 @@ test_bits_flipped_in_use_harm_nothing_without_eviction(void)
     flip_all_of(PMC_EVICT_NONE, IN_USE);
 }
 
+/* ---- heads, in a pool that does not verify ------------------------------ */
+
+/* The extent after so many others, and how much of it is not a value. */
+static uint8_t *
+find_head(const struct shard *shard, uint32_t number, size_t *size_out)
+{
+    uint32_t limit = shard_limit(shard);
+    uint32_t at = 0;
+
+    for (uint32_t i = 0; i < number && at < limit; i++)
+        at += (uint32_t)extent_blocks(shard, at);
+    if (at >= limit)
+        return NULL;
+    *size_out = extent_is_entry(shard, at)
+                    ? sizeof(struct entry_head) + entry_at(shard, at)->key_size
+                    : sizeof(struct hole_head);
+    return (uint8_t *)entry_at(shard, at);
+}
+
+/* False: there are fewer extents. */
+static bool
+flip_one_head(struct subject *subject, uint32_t number)
+{
+    struct pmc_cache *cache;
+    uint8_t *head;
+    size_t size;
+
+    alarm(PATIENCE_SECONDS);
+    restore(&subject->heap);
+    restore(&subject->index);
+    cache = open_with(&subject->options);
+    check_gets(cache, &subject->model); /* they count as verified now */
+    head = find_head(&cache->shards[0], number, &size);
+    if (head) {
+        size_t at = random_below(&dice, (uint32_t)size);
+        uint8_t bits = (uint8_t)(1u << random_below(&dice, 8));
+
+        snprintf(current_case, sizeof current_case,
+                 "flip in use of head %u, byte %zu ^ %02x\n", number, at, bits);
+        head[at] ^= bits;
+        exercise(cache, subject->model);
+    }
+    pmc_close(cache);
+    alarm(0);
+    return head != NULL;
+}
+
+/* Planted bug: the sizes that a head says are not held against the slot's check. */
+static void
+test_heads_that_change_in_use_harm_nothing_though_nobody_verifies(void)
+{
+    for (int eviction = PMC_EVICT_S3FIFO; eviction <= PMC_EVICT_NONE; eviction++) {
+        struct subject subject;
+        uint32_t heads = 0;
+
+        make_subject(&subject, (enum pmc_eviction)eviction);
+        while (flip_one_head(&subject, heads)) {
+            heads += SANITIZED ? 5 : 1;
+            if (!files_are_ours(&subject))
+                make_anew(&subject);
+        }
+        CHECK(heads > 30);
+        drop_subject(&subject);
+    }
+}
+
 /* ---- headers ----------------------------------------------------------- */
 
 /* The same in both files, so that only the checksum tells. */
@@ -920,6 +986,7 @@ main(void)
     RUN(test_bits_flipped_in_use_harm_nothing_under_s3fifo);
     RUN(test_bits_flipped_in_use_harm_nothing_under_lru);
     RUN(test_bits_flipped_in_use_harm_nothing_without_eviction);
+    RUN(test_heads_that_change_in_use_harm_nothing_though_nobody_verifies);
     RUN(test_a_header_that_changed_in_both_files_is_not_believed);
     RUN(test_heap_cut_short_under_its_mapping_is_lost);
     RUN(test_index_cut_short_under_its_mapping_is_lost);
