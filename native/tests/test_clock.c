@@ -4,6 +4,7 @@
  * between two time namespaces. Every call of clock_gettime() in this program is
  * answered here.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/syscall.h>
 
@@ -226,6 +227,76 @@ test_the_dead_are_inherited_wherever_the_clock_jumps(void)
     }
 }
 
+/* ---- somebody stopped while opening ------------------------------------ */
+
+static struct pmc_options gated;
+
+static enum pmc_status
+wait_to_open(struct pmc_cache *cache)
+{
+    struct pmc_error error = {0};
+    enum pmc_status status = pmc_open(&gated, &cache, &error);
+
+    CHECK(strstr(error.message, "another process has been opening") != NULL);
+    return status;
+}
+
+static enum pmc_status
+wait_to_close(struct pmc_cache *cache)
+{
+    pmc_close(cache);
+    return PMC_OK;
+}
+
+/* A process that has the gate, as one that opens the pool has it, and is stopped. */
+static pid_t
+stop_in_the_gate(const struct place *place)
+{
+    pid_t child = fork();
+    char path[200];
+    int status;
+
+    if (child == 0) {
+        struct flock gate = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+
+        snprintf(path, sizeof path, "%s.lock", place->path);
+        if (fcntl(open(path, O_RDWR | O_CLOEXEC), F_OFD_SETLK, &gate) == 0)
+            raise(SIGSTOP);
+        _exit(1);
+    }
+    CHECK_EQ(waitpid(child, &status, WUNTRACED), child);
+    CHECK(WIFSTOPPED(status));
+    return child;
+}
+
+/* Planted bug: the gate is waited for without end. */
+static void
+test_who_is_stopped_while_opening_costs_others_their_patience(void)
+{
+    static const int64_t jumps[] = {-DAY_MS, DAY_MS};
+
+    for (size_t i = 0; i < sizeof jumps / sizeof *jumps; i++) {
+        struct place place = make_place();
+        struct pmc_cache *cache;
+        pid_t stopped;
+
+        atomic_store(&monotonic_ahead_ms, 2 * DAY_MS);
+        gated = options_at(&place, UINT64_C(1) << 20);
+        cache = open_with(&gated);
+        CHECK_EQ(put_text(cache, "ever", "v"), PMC_OK);
+        stopped = stop_in_the_gate(&place);
+        check_goes_on(cache); /* who has it needs no gate */
+        expect_wait_to_end(wait_to_open, NULL, PMC_ETIMEDOUT, jumps[i]);
+        expect_wait_to_end(wait_to_close, cache, PMC_OK, jumps[i]);
+        kill_child(stopped);
+        cache = open_with(&gated);
+        CHECK(!get_text(cache, "ever")); /* nobody had it */
+        pmc_close(cache);
+        CHECK_EQ(count_files(place.directory, ""), 0);
+        remove_place(&place);
+    }
+}
+
 int
 main(void)
 {
@@ -235,5 +306,6 @@ main(void)
     RUN(test_a_wait_for_a_lock_ends_wherever_the_clock_jumps);
     RUN(test_a_wait_for_a_lease_ends_wherever_the_clock_jumps);
     RUN(test_the_dead_are_inherited_wherever_the_clock_jumps);
+    RUN(test_who_is_stopped_while_opening_costs_others_their_patience);
     return check_report();
 }
