@@ -1,7 +1,9 @@
 /*
- * Fuzz target: a pool whose files are overwritten, at rest and while it is in
- * use. Whatever the bytes are, attaching works or names an error, operations end
- * with a status, gets give exact bytes or a miss, and an emptied pool is sound.
+ * Fuzz target: a pool whose files are overwritten, at rest, while it is in use and
+ * verifies, and while it is in use and does not: there all but values and the sizes in
+ * their heads, of which slots know four bits. Whatever the bytes are, attaching works or
+ * names an error, operations end with a status, gets give exact bytes or a miss, and an
+ * emptied pool is sound.
  *
  * Input: a byte for policy and moment, then writes: 1 byte that chooses a part of the
  * pool, 2 bytes place in it, 1 byte length and so many bytes. Parts are what is in use:
@@ -32,6 +34,8 @@ struct part {
     bool in_heap;
     size_t from;
     size_t size;
+    size_t links_from; /* of an entry: its head, but for the sizes */
+    size_t links_size;
 };
 #define PARTS_MAX 128u
 
@@ -93,11 +97,14 @@ static void
 add_part(struct origin *origin, const void *base, const void *start, size_t size,
          bool in_heap)
 {
+    size_t from = (size_t)((const uint8_t *)start - (const uint8_t *)base);
+
     REQUIRE(origin->part_count < PARTS_MAX);
-    origin->parts[origin->part_count++] =
-        (struct part){.in_heap = in_heap,
-                      .from = (size_t)((const uint8_t *)start - (const uint8_t *)base),
-                      .size = size};
+    origin->parts[origin->part_count++] = (struct part){.in_heap = in_heap,
+                                                        .from = from,
+                                                        .size = size,
+                                                        .links_from = from,
+                                                        .links_size = size};
 }
 
 static void
@@ -129,7 +136,17 @@ add_index_parts(struct origin *origin, const struct pmc_cache *cache)
             add_part(origin, header, parts[i].start, parts[i].size, false);
 }
 
-/* The heads of all extents, with as much of their keys and values. */
+/* Its head, with as much of its key and value. */
+static void
+add_entry(struct origin *origin, const uint8_t *heap, const struct entry_head *head)
+{
+    struct part *part = &origin->parts[origin->part_count];
+
+    add_part(origin, heap, head, 2 * sizeof *head, true);
+    part->links_from += sizeof head->size;
+    part->links_size = offsetof(struct entry_head, key_size) - sizeof head->size;
+}
+
 static void
 add_heap_parts(struct origin *origin, const struct pmc_cache *cache)
 {
@@ -138,9 +155,12 @@ add_heap_parts(struct origin *origin, const struct pmc_cache *cache)
 
     add_part(origin, heap, heap, sizeof(struct pool_identity), true);
     for (uint32_t at = 0; at < shard_limit(shard) && origin->part_count < PARTS_MAX;
-         at += (uint32_t)extent_blocks(shard, at))
-        add_part(origin, heap, entry_at(shard, at), 2 * sizeof(struct entry_head),
-                 true);
+         at += (uint32_t)extent_blocks(shard, at)) {
+        if (extent_is_entry(shard, at))
+            add_entry(origin, heap, entry_at(shard, at));
+        else
+            add_part(origin, heap, hole_at(shard, at), sizeof(struct hole_head), true);
+    }
 }
 
 static void
@@ -185,16 +205,18 @@ restore(const struct image *image)
 }
 
 static void
-overwrite(struct input *input, const struct origin *origin, uint8_t *heap,
-          uint8_t *index)
+overwrite(struct input *input, const struct origin *origin, bool verified,
+          uint8_t *heap, uint8_t *index)
 {
     for (int writes = 0; input->left > 0 && writes < WRITES_MAX; writes++) {
         const struct part *part = &origin->parts[take(input, 1) % origin->part_count];
-        uint8_t *bytes = (part->in_heap ? heap : index) + part->from;
-        size_t at = take(input, 2) % part->size;
+        size_t from = verified ? part->from : part->links_from;
+        size_t size = verified ? part->size : part->links_size;
+        uint8_t *bytes = (part->in_heap ? heap : index) + from;
+        size_t at = take(input, 2) % size;
         uint32_t length = take(input, 1) % 16 + 1;
 
-        for (uint32_t i = 0; i < length && at + i < part->size && input->left > 0; i++)
+        for (uint32_t i = 0; i < length && at + i < size && input->left > 0; i++)
             bytes[at + i] = (uint8_t)take(input, 1);
     }
 }
@@ -233,7 +255,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct input input = {.at = data, .left = size};
     uint32_t choice = take(&input, 1);
     uint32_t policy = choice % POLICIES;
-    bool in_use = (choice / POLICIES) % 2 != 0;
+    uint32_t moment = (choice / POLICIES) % 3;
+    bool in_use = moment != 0;
     struct origin *origin = &origins[policy];
     struct pmc_options options;
     struct pmc_cache *cache = NULL;
@@ -243,14 +266,16 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!origin->made)
         make_origin(origin, policy);
     options = origin->options;
-    options.verify = in_use; /* at rest everything is verified anyway */
+    options.verify = moment == 1; /* at rest everything is verified anyway */
     heap = restore(&origin->heap);
     index = restore(&origin->index);
     if (!in_use)
-        overwrite(&input, origin, heap, index);
+        overwrite(&input, origin, true, heap, index);
     if (pmc_open(&options, &cache, NULL) == PMC_OK) {
+        for (uint32_t key = 0; in_use && key < FUZZ_KEYS; key++)
+            fuzz_get(cache, &origin->model, key); /* they count as verified now */
         if (in_use)
-            overwrite(&input, origin, heap, index);
+            overwrite(&input, origin, options.verify, heap, index);
         exercise(cache, origin->model);
         pmc_close(cache);
     }
