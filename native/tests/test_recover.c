@@ -160,11 +160,71 @@ test_of_entries_that_overlap_none_is_kept_and_all_others_are(void)
     pmc_close(cache);
 }
 
+/* ---- entries that two slots lead to ------------------------------------- */
+
+/* Let the slot of a key lead to the entry of another. */
+static void
+let_lead_to(struct shard *shard, uint64_t key, uint64_t other)
+{
+    uint32_t slot = slot_of(shard, key);
+    struct slot_content content = index_read_slot(shard, slot);
+    struct slot_content theirs = index_read_slot(shard, slot_of(shard, other));
+
+    content.offset = theirs.offset;
+    content.tag = theirs.tag;
+    index_write_slot(shard, slot, &content);
+}
+
+/* False: they are in one chain, where the wrong slot comes first. That it is emptied
+ * shows when somebody meets the other, whose entry is none then. */
+static bool
+is_refused(struct shard *shard, uint64_t other)
+{
+    uint32_t slot = slot_of(shard, 0);
+    uint64_t hash = hash_bytes(&other, sizeof other, shard->hash_seed);
+    enum pmc_status status = PMC_OK;
+
+    let_lead_to(shard, 0, other);
+    if (index_find_offset_locked(shard, hash, slot_offset(shard, slot)) == slot)
+        return false;
+    if (CHECK_EQ(shard_lock(shard, false), PMC_OK)) {
+        status = shard_drop_locked(shard, slot, hash, PMC_CAUSE_EVICTED, NULL);
+        shard_unlock(shard);
+    }
+    return CHECK_EQ(status, PMC_EDAMAGED);
+}
+
+/* Planted bug: whoever empties a slot believes that its entry is its own. */
+static void
+test_an_entry_is_freed_by_its_own_slot_only(void)
+{
+    unsigned refused = 0;
+
+    for (uint64_t other = 1; other < KEYS; other++) {
+        struct pmc_cache *cache = open_with_keys();
+
+        if (is_refused(&cache->shards[0], other)) {
+            refused++;
+            recover(cache);
+            for (uint64_t key = 1; key < KEYS; key++) {
+                uint8_t value[LONG_VALUE_BYTES];
+
+                CHECK_EQ(pmc_get(cache, &key, sizeof key, value, sizeof value, 0, NULL),
+                         PMC_OK);
+                CHECK(has_pattern(value, VALUE_BYTES, key));
+            }
+        }
+        pmc_close(cache);
+    }
+    CHECK(refused > KEYS / 2);
+}
+
 int
 main(void)
 {
     RUN(test_the_order_of_a_queue_outlives_one_broken_place);
     RUN(test_what_no_queue_knows_comes_last);
     RUN(test_of_entries_that_overlap_none_is_kept_and_all_others_are);
+    RUN(test_an_entry_is_freed_by_its_own_slot_only);
     return check_report();
 }
