@@ -480,6 +480,45 @@ test_damaged_heads_are_reported(void)
     bare_shard_free(&model.shard);
 }
 
+/* Three holes of one bin, between entries: one has a link to another hole that does not
+ * lead back. False: that is the link that it has. */
+static bool
+free_beside_wrong_link(uint32_t from, bool is_next, uint32_t to)
+{
+    static struct model model;
+    struct hole_head *hole;
+    uint32_t *link;
+    bool is_wrong;
+
+    model_start(&model, 100);
+    for (int i = 0; i < 10; i++)
+        model_take(&model, 10);
+    for (uint32_t at = 10; at <= 50; at += 20)
+        CHECK_EQ(alloc_free_locked(&model.shard, at, 10), PMC_OK);
+    hole = hole_at(&model.shard, from);
+    link = is_next ? &hole->bin_next : &hole->bin_previous;
+    is_wrong = *link != to;
+    *link = to;
+    CHECK_EQ(alloc_free_locked(&model.shard, from + 10, 10),
+             is_wrong ? PMC_EDAMAGED : PMC_OK);
+    bare_shard_free(&model.shard);
+    return is_wrong;
+}
+
+/* Planted bug: a link to a hole is believed, whatever that hole says. */
+static void
+test_links_that_do_not_lead_back_are_reported(void)
+{
+    unsigned wrong = 0;
+
+    for (uint32_t from = 10; from <= 50; from += 20)
+        for (uint32_t to = 10; to <= 50; to += 20) {
+            wrong += free_beside_wrong_link(from, true, to);
+            wrong += free_beside_wrong_link(from, false, to);
+        }
+    CHECK_EQ(wrong, 18 - 4);
+}
+
 int
 main(void)
 {
@@ -493,5 +532,6 @@ main(void)
     RUN(test_freed_extents_can_be_walked_after_they_merged);
     RUN(test_rebuilding_refuses_what_overlaps_or_leaves_the_heap);
     RUN(test_damaged_heads_are_reported);
+    RUN(test_links_that_do_not_lead_back_are_reported);
     return check_report();
 }
