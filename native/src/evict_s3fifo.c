@@ -7,7 +7,15 @@
  * small queue was too short and makes it longer, a miss on a ghost of the main
  * queue makes it shorter; both enter the main queue.
  *
- * All amounts are blocks, so large entries weigh what they take.
+ * All amounts are blocks, so large entries weigh what they take. Where sizes differ,
+ * an entry is measured by the mean one of its shard, in three places:
+ *   - one that is much smaller goes on from the small queue after one hit, as it
+ *     costs little to keep;
+ *   - one that is much larger gets one second chance in the main queue, not three;
+ *   - the ghost of a larger one makes the small queue longer only if a queue of a
+ *     bearable length would still have held the entry: a scan through large entries
+ *     comes back to ghosts that lie too deep for any queue to help.
+ * Where all sizes are the same, none of these differs from the policy without them.
  *
  * A ghost is one word: fingerprint, queue, size and the tick in which it became
  * one. Per queue, the live ghosts' blocks are added up by ticks, about
@@ -21,10 +29,16 @@
 
 /* Hits in the small queue that an entry needs to go on. */
 #define PROMOTE_HEAT 2u
+#define PROMOTE_HEAT_LITTLE 1u
+
+/* An entry is much smaller or much larger than the mean by this factor. */
+#define MUCH 4u
 
 #define SMALL_MIN_PERCENT 5u
 #define SMALL_MAX_PERCENT 60u
 #define ADAPT_FACTOR 4u
+/* A small queue that takes more than this is no help to entries larger than most. */
+#define REACH_PERCENT 30u
 
 #define GHOST_TICKS 48u
 #define SMALL_GHOSTS_PERCENT 90u
@@ -48,6 +62,25 @@ capacity(const struct shard *shard)
     return max_u64(load_relaxed(&shard->header->limit_blocks) -
                        load_relaxed(&shard->header->away_blocks),
                    1);
+}
+
+/* Is an entry larger than so many times the mean one? */
+static bool
+is_larger_than(const struct shard *shard, uint64_t blocks, uint32_t times)
+{
+    const struct shard_header *header = shard->header;
+
+    return blocks * load_relaxed(&header->entries) >
+           load_relaxed(&header->used_blocks) * times;
+}
+
+static bool
+is_much_smaller(const struct shard *shard, uint64_t blocks)
+{
+    const struct shard_header *header = shard->header;
+
+    return blocks * load_relaxed(&header->entries) * MUCH <
+           load_relaxed(&header->used_blocks);
 }
 
 static _Atomic uint8_t *
@@ -295,16 +328,31 @@ adapt(struct shard *shard, bool was_main, uint32_t blocks)
     header->small_share = share;
 }
 
+/* Would a small queue of a bearable length still have held what this ghost of it
+ * stands for? */
+static bool
+is_within_reach(const struct shard *shard, uint32_t place)
+{
+    struct ghost_clock clock = ghost_clock_of(shard);
+    uint64_t tick = SHARE_UNIT / 100 * SMALL_GHOSTS_PERCENT / GHOST_TICKS;
+
+    return shard->header->small_share + tick * place_age(&clock, place) <
+           SHARE_UNIT / 100 * REACH_PERCENT;
+}
+
 /* ---- the policy ------------------------------------------------------ */
 
 static bool
 s3fifo_recall(struct shard *shard, uint64_t hash, uint32_t blocks)
 {
     uint32_t *place = ghost_find(shard, hash);
+    bool was_main;
 
     if (!place)
         return false;
-    adapt(shard, (*place & PLACE_MAIN) != 0, blocks);
+    was_main = (*place & PLACE_MAIN) != 0;
+    if (was_main || !is_larger_than(shard, blocks, 1) || is_within_reach(shard, *place))
+        adapt(shard, was_main, blocks);
     ghost_queue_remove(shard, *place);
     *place = 0;
     return true;
@@ -338,6 +386,19 @@ make_candidate(struct shard *shard, uint32_t slot, uint32_t blocks, bool from_ma
     return slot;
 }
 
+static uint32_t
+heat_to_promote(const struct shard *shard, uint32_t blocks)
+{
+    return is_much_smaller(shard, blocks) ? PROMOTE_HEAT_LITTLE : PROMOTE_HEAT;
+}
+
+/* What is left of its heat when it has had a second chance. */
+static uint64_t
+heat_left(const struct shard *shard, uint32_t blocks, uint64_t heat)
+{
+    return is_larger_than(shard, blocks, MUCH) ? 0 : min_u64(heat, HEAT_MAX) - 1;
+}
+
 /* The first of the small queue that was not hit often enough; those before it
  * move on. */
 static uint32_t
@@ -348,7 +409,7 @@ propose_small(struct shard *shard)
     while ((slot = queue_head(shard, QUEUE_SMALL)) != NO_SLOT) {
         uint32_t blocks = slot_blocks(shard, slot);
 
-        if (load_relaxed(heat_of(shard, slot)) < PROMOTE_HEAT)
+        if (load_relaxed(heat_of(shard, slot)) < heat_to_promote(shard, blocks))
             return make_candidate(shard, slot, blocks, false);
         queue_remove_locked(shard, slot, blocks);
         store_relaxed(heat_of(shard, slot), 0);
@@ -357,8 +418,8 @@ propose_small(struct shard *shard)
     return NO_SLOT;
 }
 
-/* The first of the main queue without heat; those before it lose one unit and
- * go to the end. Readers may heat them up again: patience has an end. */
+/* The first of the main queue without heat; those before it lose one unit, or all
+ * of it if they are large, and go to the end. Readers may heat them up again: patience has an end. */
 static uint32_t
 propose_main(struct shard *shard)
 {
@@ -372,7 +433,7 @@ propose_main(struct shard *shard)
         if (heat == 0 || patience-- == 0)
             return make_candidate(shard, slot, blocks, true);
         queue_remove_locked(shard, slot, blocks);
-        store_relaxed(heat_of(shard, slot), (uint8_t)(min_u64(heat, HEAT_MAX) - 1));
+        store_relaxed(heat_of(shard, slot), (uint8_t)heat_left(shard, blocks, heat));
         queue_push_locked(shard, QUEUE_MAIN, slot, blocks);
     }
     return NO_SLOT;

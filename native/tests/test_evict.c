@@ -271,6 +271,93 @@ test_s3fifo_adapts_within_bounds(void)
     bare_shard_free(&shard);
 }
 
+/* A shard of entries of 10 blocks, which are the mean, where this one has others. */
+static struct shard
+start_with_one_of(uint32_t entry, uint32_t blocks)
+{
+    struct shard shard = start(&evict_s3fifo, 10);
+
+    store_relaxed(&shard.header->entries, 50);
+    store_relaxed(&shard.header->used_blocks, 500);
+    bare_slot_fill(&shard, bare_slot(entry), entry * 2, blocks);
+    return shard;
+}
+
+/* Planted bugs: sizes are compared the other way round; one hit is enough for all. */
+static void
+test_s3fifo_promotes_the_little_after_one_hit(void)
+{
+    static const struct {
+        uint32_t blocks;
+        uint32_t queue;
+    } cases[] = {{2, QUEUE_MAIN}, {3, QUEUE_CANDIDATE}, {50, QUEUE_CANDIDATE}};
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct shard shard = start_with_one_of(0, cases[i].blocks);
+
+        for (uint32_t slot = 0; slot < 30; slot++)
+            admit(&shard, slot);
+        hit(&shard, 0, 1);
+        shard.policy->propose(&shard);
+        CHECK_EQ(queue_of(&shard, 0), cases[i].queue);
+        bare_shard_free(&shard);
+    }
+}
+
+/* Planted bug: the large keep what is left of their heat. */
+static void
+test_s3fifo_gives_the_large_one_second_chance(void)
+{
+    static const struct {
+        uint32_t blocks;
+        uint32_t heat;
+    } cases[] = {{10, HEAT_MAX - 1}, {40, HEAT_MAX - 1}, {41, 0}};
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct shard shard = start_with_one_of(0, cases[i].blocks);
+
+        for (uint32_t slot = 0; slot < 30; slot++) {
+            uint32_t blocks = slot_blocks(&shard, bare_slot(slot));
+
+            shard.policy->admit(&shard, bare_slot(slot), blocks, true);
+        }
+        hit(&shard, 0, HEAT_MAX);
+        CHECK_EQ(evict(&shard), 1); /* the first of main has another turn */
+        CHECK_EQ(queue_of(&shard, 0), QUEUE_MAIN);
+        CHECK_EQ(load_relaxed(slot_heat(&shard, 0)), cases[i].heat);
+        bare_shard_free(&shard);
+    }
+}
+
+/* A ghost of this size that so many blocks became ghosts after comes back: is the
+ * small queue longer now? */
+static bool
+ghost_lengthens_small(uint32_t blocks, uint32_t ghosts_after)
+{
+    struct shard shard = start_with_one_of(0, blocks);
+    uint64_t started = shard.header->small_share;
+    bool longer;
+
+    admit(&shard, 0);
+    CHECK_EQ(evict(&shard), 0);
+    for (uint32_t turn = 0; turn < ghosts_after; turn++)
+        shard.policy->evicted(&shard, 1, hash_of(1000 + turn), 1);
+    admit(&shard, 0);
+    CHECK_EQ(queue_of(&shard, 0), QUEUE_MAIN);
+    longer = shard.header->small_share > started;
+    bare_shard_free(&shard);
+    return longer;
+}
+
+/* Planted bugs: the depth of a ghost is not asked for; it is for all sizes. */
+static void
+test_s3fifo_is_not_moved_by_deep_ghosts_of_the_large(void)
+{
+    CHECK(ghost_lengthens_small(20, 100));  /* a tenth more would have been enough */
+    CHECK(!ghost_lengthens_small(20, 400)); /* two fifths more */
+    CHECK(ghost_lengthens_small(10, 400));  /* no larger than the others */
+}
+
 /* ---- lru ------------------------------------------------------------- */
 
 /* Entries used in another order than they came leave in the order of use. */
@@ -347,6 +434,9 @@ main(void)
     RUN(test_s3fifo_ghosts_stay_dead);
     RUN(test_ghosts_that_live_are_kept_until_twice_as_many_are_wanted);
     RUN(test_s3fifo_adapts_within_bounds);
+    RUN(test_s3fifo_promotes_the_little_after_one_hit);
+    RUN(test_s3fifo_gives_the_large_one_second_chance);
+    RUN(test_s3fifo_is_not_moved_by_deep_ghosts_of_the_large);
     RUN(test_lru_evicts_in_the_order_of_use);
     RUN(test_lru_keeps_the_order_when_its_clock_comes_round);
     RUN(test_none_forgets_hits);
