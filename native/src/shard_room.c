@@ -59,7 +59,7 @@
 #define PATIENCE 16u
 /* For an entry that finds no home others are evicted until so much of the shard, in
  * permille, is free: with more, more is lost than it is worth. */
-#define HOME_PERMILLE 40u
+#define HOME_PERMILLE 160u
 #define WAITING_PART 2u
 
 #define WINDOW_NEEDS 4u /* how many times its need a window may evict */

@@ -284,7 +284,7 @@ fill_first_shard_by_turns(struct run *run)
     return key;
 }
 
-/* How many go for a value of 600 KiB, in whose window those that are used have to
+/* How many go for a value of 1200 KiB, in whose window those that are used have to
  * move: the holes that the others leave are no homes for them. */
 static uint64_t
 evicted_for_homes(uint32_t shards)
@@ -302,10 +302,10 @@ evicted_for_homes(uint32_t shards)
     pmc_on_evict(run.cache, count_eviction, &run);
     key = next_key_of_first_shard(run.cache, fill_first_shard_by_turns(&run), false);
     run.evicted_by_put = 0;
-    CHECK_EQ(pmc_put(run.cache, &key, sizeof key, value, 600 * KIB, NULL), PMC_OK);
+    CHECK_EQ(pmc_put(run.cache, &key, sizeof key, value, 1200 * KIB, NULL), PMC_OK);
     shard = &run.cache->shards[0];
-    CHECK(run.evicted_by_put > 600 / 12);
-    CHECK(shard->header->free_blocks < shard->max_blocks / 8);
+    CHECK(run.evicted_by_put > 1200 / 12);
+    CHECK(shard->header->free_blocks < shard->max_blocks / 4);
     check_sound(run.cache);
     pmc_close(run.cache);
     return run.evicted_by_put;
@@ -319,7 +319,7 @@ test_what_goes_for_homes_is_bounded_by_the_shard(void)
     uint64_t alone = evicted_for_homes(1);
     uint64_t of_four = evicted_for_homes(4);
 
-    printf("evicted for a value of 600 KiB: %llu of one shard, %llu of one of four\n",
+    printf("evicted for a value of 1200 KiB: %llu of one shard, %llu of one of four\n",
            (unsigned long long)alone, (unsigned long long)of_four);
     CHECK_EQ(of_four, alone);
 }
