@@ -3,8 +3,8 @@
 A copy is good while the version of its key, a word of shared memory, is what it was when the copy
 was made. Several keys share a word; so when it has changed, the generation is asked for: the
 same generation is the same value, and the copy is good under the new version. What is copied was
-wanted before: a key that was asked for and then set, or one that the pool has answered
-`promotion_count` times.
+wanted before: a key that was asked for and then set, or one that the pool has answered and that was
+asked for `promotion_count` times, as far as the hot tier remembers.
 
 Locking: none of its own; see `hot`.
 """
@@ -16,7 +16,6 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from pmemcache.candidates import Candidates
 from pmemcache.faults import FAILURES
 from pmemcache.hot import ENTRY_OVERHEAD_BYTES, HotCache, HotEntry
 from pmemcache.immutability import is_immutable
@@ -38,11 +37,6 @@ BUMP_MASK: Final = 31
 
 _CLOCK_GRAIN_SECONDS: Final = 0.01
 """A hot copy expires this much early, for the engine's clock ticks coarsely."""
-_WINDOW_MIN: Final = 4096
-_WINDOW_ENTRIES: Final = 4
-"""The keys that are remembered as wanted, for each that has a copy."""
-_TYPICAL_BYTES: Final = 512
-"""Of key and value, to guess how many copies there will be."""
 _ODD: Final = 1
 
 
@@ -80,8 +74,6 @@ class Copies:
         self._is_alone = policy.kind == "hot-only"
         self._promotion_count = policy.promotion_count
         self._value_max_bytes = policy.value_max_bytes or capacity
-        typical = ENTRY_OVERHEAD_BYTES + _TYPICAL_BYTES
-        self._candidates = Candidates(max(_WINDOW_MIN, _WINDOW_ENTRIES * capacity // typical))
 
     # Using copies
 
@@ -164,7 +156,7 @@ class Copies:
     def asked(self, key: Key) -> None:
         """Note that *key* was wanted and was nowhere: what is set now deserves a copy."""
         if self._value_max_bytes:
-            self._candidates.asked(key)
+            self.cache.note_use(key)
 
     def wants(self, key: Key, size_bytes: int) -> bool:
         """Whether *key*, a payload of this size that the pool has answered now, deserves a copy."""
@@ -172,8 +164,7 @@ class Copies:
             return False
         return (
             key in self.entries  # it had one, which is outdated
-            or self._candidates.used(key) >= self._promotion_count
-            or self.cache.is_ghost(key)
+            or self.cache.note_use(key) >= self._promotion_count
         )
 
     def keep(self, key: Key, value: Any, reading: Reading) -> None:
@@ -205,7 +196,7 @@ class Copies:
 
         Of what nobody has asked for there is none, and the one of before goes.
         """
-        if key not in self.entries and key not in self._candidates:
+        if key not in self.entries and not self.cache.was_used(key):
             return
         if stored is None or len(stored[0]) > self._value_max_bytes:
             self.cache.drop(key)
@@ -232,8 +223,7 @@ class Copies:
 
     def forget(self, key: Key) -> None:
         """Drop the copy of *key*, which is outdated; should it be set again, it deserves one."""
-        if self.cache.drop(key) is not None:
-            self._candidates.asked(key)
+        self.cache.drop(key)
 
     def _place(  # noqa: PLR0913, PLR0917 - what a copy is made of
         self,

@@ -2,9 +2,14 @@
 
 `HotCache` is a cachetools cache whose eviction survives scans. It is S3-FIFO (Yang et al., "FIFO
 queues are all you need for cache eviction", SOSP 2023) with a small queue that adapts, as the
-pool's: new entries wait in the small queue; those used twice there go on to the main queue, the
-others leave a ghost behind by which they are known when they come back. A ghost of the small queue
-that comes back makes that queue larger, one of the main queue makes it smaller.
+pool's: new entries wait in the small queue; those used three times there go on to the main queue,
+the others leave a ghost behind by which they are known when they come back. A ghost of the small
+queue that comes back makes that queue larger, one of the main queue makes it smaller.
+
+Who leaves the main queue is decided by more than the pool does: of the first six entries that were
+not used since they passed last, the one goes that was used least in all its lives here (Einziger,
+Friedman, Manes, "TinyLFU", 2017, decide so who comes in). What an entry was used counts a sixteenth
+less each time it is spared, so what was in demand once leaves too.
 
 Locking: readers take none. A look-up is one read of a dict, which the GIL makes atomic, and a plain
 store of a counter whose loss costs nothing. Everything that changes a queue holds the lock.
@@ -12,6 +17,7 @@ store of a counter whose loss costs nothing. Everything that changes a queue hol
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -21,17 +27,29 @@ from typing import TYPE_CHECKING, Any, Final
 
 import cachetools
 
+from pmemcache.notes import Notes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = ["ENTRY_OVERHEAD_BYTES", "HotCache", "HotEntry"]
 
-ENTRY_OVERHEAD_BYTES: Final = 560
+ENTRY_OVERHEAD_BYTES: Final = 440
 """What an entry takes besides the bytes of its key and value: the objects and their numbers, places
-in a dict and a queue, and a ghost."""
+in a dict and a queue, ghosts, and what is noted of keys that are not here."""
 
-_HITS_MAX: Final = 3
-_TO_MAIN_HITS: Final = 2
+_PASSES_MAX: Final = 3
+"""How often an entry passes through the main queue without being used, at most."""
+_TO_MAIN_HITS: Final = 3
+_COMPARED: Final = 6
+"""Entries of the main queue that were not used and are compared, to evict one."""
+_SPARED_LOSS: Final = 1 / 16
+_USES_MAX: Final = 255
+_USES_PLACES: Final = 16
+_GHOST_PLACES: Final = 2
+_GHOST_AGES: Final = 8
+"""Ghosts are forgotten by the age. There are 255 ages before one comes again: with so few at a
+time, a ghost that is forgotten has lost its place to others by then."""
 _SMALL_SHARE: Final = 0.1
 _SMALL_SHARE_MIN: Final = 0.05
 _SMALL_SHARE_MAX: Final = 0.9
@@ -58,6 +76,8 @@ class HotEntry:
         "envelope",
         "generation",
         "hits",
+        "hits_before",
+        "hits_spent",
         "key",
         "queue",
         "size_bytes",
@@ -84,6 +104,11 @@ class HotEntry:
         self.value = value
         self.size_bytes = size_bytes
         self.hits = 0
+        """Counted by whoever looks it up, without a lock."""
+        self.hits_before = 0
+        """What is added to them to say how much it was used, with all that it was before."""
+        self.hits_spent = 0
+        """Those that no longer keep it in its queue."""
         self.queue = _GONE
         self.tag = tag
         """-1: `value` is the value itself; else the tag to decode it by."""
@@ -96,36 +121,49 @@ class HotEntry:
         self.envelope = envelope
 
 
+def _uses_of(entry: HotEntry) -> int:
+    """Return how much *entry* was used, here and before."""
+    return entry.hits_before + entry.hits
+
+
 class _Ghosts:
-    """Keys that were here, by their hashes: what came in first is forgotten first."""
+    """Keys that were here: what came in first is forgotten first."""
 
     def __init__(self, capacity: float) -> None:
-        self._capacity = capacity
-        self._sizes: dict[int, float] = {}
-        self._order: deque[int] = deque()
+        self._age_bytes = capacity / _GHOST_AGES
+        self._bytes = deque([0.0] * _GHOST_AGES, _GHOST_AGES)
+        self._notes = Notes(_GHOST_PLACES, is_precise=True)
+        self._notes.newest = 1
         self.bytes = 0.0
 
-    def add(self, key: Any, size: float) -> None:
-        """Remember *key*, which took *size* bytes."""
-        name = hash(key)
-        self.bytes += size - self._sizes.pop(name, 0)
-        self._sizes[name] = size
-        self._order.append(name)
-        while self._order and (
-            self.bytes > self._capacity or len(self._order) > 2 * len(self._sizes) + _LEFT_MIN
-        ):
-            self.bytes -= self._sizes.pop(self._order.popleft(), 0)
+    def add(self, key: Any, size: float, entries: int) -> None:
+        """Remember *key*, which took *size* bytes beside so many entries."""
+        self._notes.fit(entries)
+        self._notes.set(key, self._notes.newest)
+        self._bytes[-1] += size
+        self.bytes += size
+        if self._bytes[-1] >= self._age_bytes:
+            self._notes.newest = self._notes.newest % _USES_MAX + 1
+            self._bytes.append(0.0)
+            self.bytes = sum(self._bytes)
 
-    def take(self, key: Any) -> bool:
-        """Forget *key*; return whether it was known."""
-        size = self._sizes.pop(hash(key), None)
-        if size is None:
+    def take(self, key: Any, size: float) -> bool:
+        """Forget *key*, which takes *size* bytes; return whether it was known."""
+        age = self._age(key)
+        if age is None:
             return False
-        self.bytes -= size
+        self._notes.set(key, 0)
+        self._bytes[-1 - age] = max(0.0, self._bytes[-1 - age] - size)
+        self.bytes = sum(self._bytes)
         return True
 
     def __contains__(self, key: object) -> bool:
-        return hash(key) in self._sizes
+        return self._age(key) is not None
+
+    def _age(self, key: Any) -> int | None:
+        note = self._notes.get(key)
+        age = (self._notes.newest - note) % _USES_MAX
+        return age if note and age < _GHOST_AGES else None
 
 
 class HotCache(cachetools.Cache[Any, Any]):
@@ -162,6 +200,7 @@ class HotCache(cachetools.Cache[Any, Any]):
         self._small: deque[HotEntry] = deque()
         self._main: deque[HotEntry] = deque()
         self._left = 0
+        self._uses = Notes(_USES_PLACES)
         self._small_ghosts = _Ghosts(self._capacity * _SMALL_GHOSTS_SHARE)
         self._main_ghosts = _Ghosts(self._capacity * _MAIN_GHOSTS_SHARE)
         self._used = 0.0
@@ -196,8 +235,7 @@ class HotCache(cachetools.Cache[Any, Any]):
         entry = self._entries.get(key)
         if entry is None:
             return self.__missing__(key)
-        if entry.hits < _HITS_MAX:
-            entry.hits += 1
+        entry.hits += 1
         return entry.value
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -210,6 +248,8 @@ class HotCache(cachetools.Cache[Any, Any]):
         if size > self._capacity:
             message = "value too large"
             raise ValueError(message)
+        if key not in self._entries:
+            self.note_use(key)
         self.admit(HotEntry(key, value, size))
 
     def __delitem__(self, key: Any) -> None:
@@ -234,8 +274,7 @@ class HotCache(cachetools.Cache[Any, Any]):
         entry = self._entries.get(key)
         if entry is None:
             return default
-        if entry.hits < _HITS_MAX:
-            entry.hits += 1
+        entry.hits += 1
         return entry.value
 
     def pop(self, key: Any, default: Any = _MISSING) -> Any:
@@ -287,18 +326,27 @@ class HotCache(cachetools.Cache[Any, Any]):
             if old is not None:
                 queue = old.queue
                 entry.hits = old.hits
+                entry.hits_before, entry.hits_spent = old.hits_before, old.hits_spent
                 self._remove_locked(old)
             else:
                 queue = self._recall_locked(entry)
+                entry.hits_before = self._uses.get(entry.key)
             self._entries[entry.key] = entry
+            self._uses.fit(len(self._entries))
             self._used += entry.size_bytes
             self._append_locked(entry, queue)
             self._make_room_locked()
         return True
 
-    def is_ghost(self, key: Any) -> bool:
-        """Whether *key* was here not long ago."""
-        return key in self._small_ghosts or key in self._main_ghosts
+    def note_use(self, key: Any) -> int:
+        """Note a use of *key*, which has no entry; return how many are known of, 1 to 255."""
+        uses = min(self._uses.get(key) + 1, _USES_MAX)
+        self._uses.set(key, uses)
+        return uses
+
+    def was_used(self, key: Any) -> bool:
+        """Whether a use is known of *key*, which has no entry."""
+        return self._uses.get(key) > 0
 
     def rewrite(  # noqa: PLR0913, PLR0917 - what a copy is good under
         self,
@@ -356,6 +404,7 @@ class HotCache(cachetools.Cache[Any, Any]):
             entry = self._entries.get(key)
             if entry is not None:
                 self._remove_locked(entry)
+                self._note_locked(entry)
             return entry
 
     def _make_room_locked(self) -> None:
@@ -390,37 +439,68 @@ class HotCache(cachetools.Cache[Any, Any]):
             self._small = deque(each for each in self._small if each.queue == _SMALL)
             self._main = deque(each for each in self._main if each.queue == _MAIN)
 
+    def _note_locked(self, entry: HotEntry) -> None:
+        """Note how much *entry* was used, which leaves."""
+        self._uses.set(entry.key, min(max(_uses_of(entry), 1), _USES_MAX))
+
     def _evict_locked(self) -> HotEntry | None:
         """Remove what is used least; which queue it comes from is decided once."""
         is_main_empty = self._small_count == len(self._entries)
         from_small = is_main_empty or self._small_used > self._small_target
-        while self._entries:
-            if from_small and self._small_count:
-                entry = self._small.popleft()
-                if entry.queue != _SMALL:
-                    self._left -= 1
-                    continue
-                self._take_locked(entry)
-                if entry.hits >= _TO_MAIN_HITS:
-                    entry.hits = 0
-                    self._append_locked(entry, _MAIN)
-                    continue
-                self._small_ghosts.add(entry.key, entry.size_bytes)
-            else:
-                entry = self._main.popleft()
-                if entry.queue != _MAIN:
-                    self._left -= 1
-                    continue
-                if entry.hits:
-                    entry.hits = min(entry.hits, _HITS_MAX) - 1
-                    self._main.append(entry)
-                    continue
-                entry.queue = _GONE
-                self._main_ghosts.add(entry.key, entry.size_bytes)
+        entry = self._leave_small_locked() if from_small else None
+        ghosts = self._small_ghosts
+        if entry is None:
+            entry, ghosts = self._leave_main_locked(), self._main_ghosts
+        if entry is not None:
             del self._entries[entry.key]
             self._used -= entry.size_bytes
-            return entry
+            self._note_locked(entry)
+            ghosts.add(entry.key, entry.size_bytes, len(self._entries))
+        return entry
+
+    def _leave_small_locked(self) -> HotEntry | None:
+        """Take the first of the small queue that was not used enough to go on to the main one."""
+        while self._small_count:
+            entry = self._small.popleft()
+            if entry.queue != _SMALL:
+                self._left -= 1
+                continue
+            self._take_locked(entry)
+            if entry.hits - entry.hits_spent < _TO_MAIN_HITS:
+                return entry
+            entry.hits_spent = entry.hits
+            self._append_locked(entry, _MAIN)
         return None
+
+    def _leave_main_locked(self) -> HotEntry | None:
+        """Take the least used of the first of the main queue that were not used since they passed.
+
+        The others stay in front, but for the very first, which is spared for another round.
+        """
+        main = self._main
+        unused: list[HotEntry] = []
+        while main and len(unused) < _COMPARED:
+            entry = main.popleft()
+            if entry.queue != _MAIN:
+                self._left -= 1
+                continue
+            hits = entry.hits - entry.hits_spent
+            if hits <= 0:
+                unused.append(entry)
+                continue
+            entry.hits_spent = entry.hits - min(hits, _PASSES_MAX) + 1
+            main.append(entry)
+        if not unused:
+            return None
+        victim = min(unused, key=_uses_of)
+        if unused[0] is not victim:
+            spared = unused.pop(0)
+            spared.hits_before -= math.ceil(_uses_of(spared) * _SPARED_LOSS)
+            main.append(spared)
+        unused.remove(victim)
+        main.extendleft(reversed(unused))
+        victim.queue = _GONE
+        return victim
 
     def _recall_locked(self, entry: HotEntry) -> int:
         """Return the queue for a new entry, and adapt the small one if its ghost is here."""
@@ -428,10 +508,10 @@ class HotCache(cachetools.Cache[Any, Any]):
         step = _ADAPTION_RATE * entry.size_bytes
         if entry.key in small:
             step *= max(1.0, main.bytes / small.bytes if small.bytes else 1.0)
-            small.take(entry.key)
+            small.take(entry.key, entry.size_bytes)
         elif entry.key in main:
             step *= -max(1.0, small.bytes / main.bytes if main.bytes else 1.0)
-            main.take(entry.key)
+            main.take(entry.key, entry.size_bytes)
         else:
             return _SMALL
         target = self._small_target + step

@@ -56,8 +56,9 @@ class UsagePolicy:
     same, but nothing larger. `ratio:1:8`: as `heat`, with one byte of hot for eight of warm.
     `warm-only`: nothing. `hot-only`: everything, and the pool holds no values."""
     promotion_count: int = 2
-    """The number of the warm hit that makes a hot copy. What was asked for in vain, and then set or
-    loaded by the same process, is hot at once."""
+    """The number of the warm hit that makes a hot copy; earlier uses by the same process count too,
+    as far as they are remembered. What was asked for in vain, and then set or loaded by the same
+    process, is hot at once."""
     eviction: Eviction = "s3fifo"
     """The pool's eviction."""
     memory: Memory = "default"

@@ -21,10 +21,10 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {"compression", "envelope", "faults", "immutability", "plain", "signing", "stampede"}
     ),
-    frozenset({"keys", "serializers", "stats"}),
+    frozenset({"keys", "notes", "serializers", "stats"}),
     frozenset({"binding", "codec", "naming"}),
     frozenset({"pool", "policy"}),
-    frozenset({"candidates", "hot", "warm"}),
+    frozenset({"hot", "warm"}),
     frozenset({"copies"}),
     frozenset({"hot_only"}),
     frozenset({"loaders"}),

@@ -81,6 +81,44 @@ def test_ghost_comes_back_into_the_main_queue() -> None:
     assert 0 in cache
 
 
+def of_one_each(capacity: int) -> HotCache:
+    return HotCache(capacity, getsizeof=lambda _value: 1)
+
+
+def use(cache: HotCache, key: int, times: int) -> None:
+    cache[key] = key
+    for _time in range(times):
+        assert cache[key] == key
+
+
+def test_what_was_used_least_leaves_first() -> None:
+    cache = of_one_each(100)
+    for key in range(6):
+        use(cache, key, 100 >> key)
+    assert [cache.popitem()[0] for _key in range(6)] == [5, 4, 3, 2, 1, 0]
+
+
+def test_what_was_used_most_and_is_not_any_more_leaves() -> None:
+    cache = of_one_each(20)
+    use(cache, 0, 250)
+    for key in range(1, 1000):
+        use(cache, key, 5)
+        if len(cache) == 20:
+            cache.popitem()
+    assert 0 not in cache
+
+
+def test_use_is_remembered_after_an_entry_left() -> None:
+    cache = of_one_each(50)
+    for _use in range(7):
+        cache.note_use("key")
+    cache["key"] = 1
+    for key in range(200):
+        cache[key] = key
+    assert "key" not in cache
+    assert cache.note_use("key") == 9
+
+
 def test_behaves_as_a_dict_without_pressure() -> None:
     cache, model = HotCache(10**9), {}
     for number in range(2000):
