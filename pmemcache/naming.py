@@ -10,17 +10,19 @@ share a name with something else, and would then be handed its results; so they 
     can differ from one to the next: a name of its own, shared only with children made by fork.
     Pass `name=` to share its results with others.
 *   In a wrapper, as `functools.wraps` makes them: a digest of which wrapper it is and of what it
-    has captured, as far as that can be written down.
+    has captured. What cannot be written down is an error that asks for `name=`: another wrapper
+    could have captured something else, here or in another process.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pmemcache.errors import ConfigurationError, KeyEncodingError
 from pmemcache.keys import canonical, digest
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["function_name", "source_version"]
 
+_TAKEN_OVER: Final = frozenset({"__wrapped__", "__type_params__", *functools.WRAPPER_ASSIGNMENTS})
+"""What `functools.wraps` copies from the function."""
+
 
 def function_name(function: Callable[..., Any], *, tell_files_apart: bool) -> str:
     """Return the name of *function*.
@@ -37,6 +42,9 @@ def function_name(function: Callable[..., Any], *, tell_files_apart: bool) -> st
     Args:
         tell_files_apart: Whether the cache is shared with other programs, whose modules may have
             the same names: the name then has a digest of the file's path.
+
+    Raises:
+        ConfigurationError: A wrapper around it has captured what has no lasting form.
     """
     plain = inspect.unwrap(function)
     module = getattr(plain, "__module__", None)
@@ -91,16 +99,39 @@ def _wrappers(function: Any) -> list[bytes]:
     while (wrapped := getattr(function, "__wrapped__", None)) is not None:
         kind = type(function)
         parts = [f"{kind.__module__}.{kind.__qualname__}".encode()]
-        code = getattr(function, "__code__", None)
-        if code is not None:
+        if hasattr(function, "__code__"):
             # Not its digest: the version of Python shall not matter here.
-            parts.append(_place(code))
-            for cell in getattr(function, "__closure__", None) or ():
-                value = _content(cell)
-                parts.append(b"wrapped" if value is wrapped else _form(value))
+            parts.append(_place(function.__code__))
+        for name, value in _captured(function):
+            if value is wrapped:
+                parts.append(b"wrapped")
+                continue
+            form = _form(value)
+            if form is None:
+                message = (
+                    f"{function!r} is wrapped by what has captured {name}={value!r}, which has no "
+                    "form that is the same in all processes, so its results could be taken for "
+                    "those of another wrapper: give cached() a name= of its own"
+                )
+                raise ConfigurationError(message)
+            parts.append(form)
         found.append(b"\1".join(parts))
         function = wrapped
     return found
+
+
+def _captured(function: Any) -> list[tuple[str, Any]]:
+    """Return what a function, or an object that is called, has besides its code."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        if type(function).__module__ == functools.__name__:  # lru_cache: it changes no result
+            return []
+        return [item for item in vars(function).items() if item[0] not in _TAKEN_OVER]
+    cells = getattr(function, "__closure__", None) or ()
+    names = code.co_freevars
+    captured = [(name, _content(cell)) for name, cell in zip(names, cells, strict=True)]
+    captured += [("default", value) for value in function.__defaults__ or ()]
+    return captured + list((function.__kwdefaults__ or {}).items())
 
 
 def _place(code: CodeType) -> bytes:
@@ -116,16 +147,36 @@ def _content(cell: Any) -> Any:
         return None
 
 
-def _form(value: Any) -> bytes:
-    """Return the lasting form of what a wrapper has captured; empty for what has none."""
+def _form(value: Any, within: tuple[Any, ...] = ()) -> bytes | None:
+    """Return the lasting form of what a wrapper has captured; None: it has none.
+
+    Args:
+        within: The functions that have captured it.
+    """
+    if any(value is each for each in within):  # a function that calls itself
+        return b"itself"
+    if isinstance(value, FunctionType):
+        forms = [_form(each, (*within, value)) for _name, each in _captured(value)]
+        known = [form for form in forms if form is not None]
+        return b"\2".join((_place(value.__code__), *known)) if known == forms else None
+    name = _lasting_name(value)
+    if name is not None:
+        return name.encode()
     try:
         return canonical(value)
     except KeyEncodingError:
-        if isinstance(value, FunctionType):
-            return _place(value.__code__)
-        if isinstance(value, BuiltinFunctionType) and isinstance(value.__self__, ModuleType):
-            return f"{value.__module__}.{value.__name__}".encode()
-        return b""
+        return None
+
+
+def _lasting_name(value: Any) -> str | None:
+    """Return by what a module, a class and the like are known in every process."""
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, BuiltinFunctionType) and isinstance(value.__self__, ModuleType):
+        return f"{value.__module__}.{value.__name__}"
+    if isinstance(value, ModuleType):
+        return value.__name__
+    return value.name if isinstance(value, logging.Logger) else None
 
 
 def _code(code: CodeType) -> bytes:

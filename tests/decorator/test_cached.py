@@ -365,6 +365,56 @@ def test_wrappers_of_one_function_do_not_share_results(cache: pmemcache.TieredCa
     assert len({cached(way).cache_key(-5) for way in ways}) == len(ways)
 
 
+class Multiplier:
+    """A wrapper that is no function."""
+
+    def __init__(self, function: Callable[[int], int], factor: Any) -> None:
+        functools.update_wrapper(self, function)
+        self.factor = factor
+
+    def __call__(self, number: int) -> int:
+        return int(self.factor) * self.__wrapped__(number)
+
+
+def plus(amount: Any) -> Callable[[int], int]:
+    return lambda number: number + amount
+
+
+def by_default(factor: Any) -> Callable[..., Any]:
+    def wrapper(number: int, by: Any = factor) -> int:
+        return int(by) * number_itself(number)
+
+    return functools.update_wrapper(wrapper, number_itself)
+
+
+@pytest.mark.parametrize(
+    "wrapped_with",
+    [
+        lambda value: Multiplier(number_itself, value),
+        lambda value: times(2, by=plus(value))(number_itself),
+        by_default,
+    ],
+    ids=["object", "function that has captured", "default"],
+)
+def test_what_wrappers_have_captured_tells_them_apart_or_is_refused(
+    cache: pmemcache.TieredCache, wrapped_with: Callable[[Any], Callable[[int], int]]
+) -> None:
+    class Number:
+        """Has no form that lasts."""
+
+        def __int__(self) -> int:
+            return 1
+
+        __radd__ = __int__
+
+    two, three = (pmemcache.cached(cache=cache)(wrapped_with(value)) for value in (2, 3))
+    assert two(5) != three(5)
+    assert two.cache_key(5) == pmemcache.cached(cache=cache)(wrapped_with(2)).cache_key(5)
+    with pytest.raises(pmemcache.ConfigurationError, match=r"has captured.*name="):
+        pmemcache.cached(cache=cache)(wrapped_with(Number()))
+    assert pmemcache.cached(cache=cache, name="named")(wrapped_with(Number())).cache_key(5)
+
+
 def number_itself(number: int) -> int:
     return number
 
