@@ -5,6 +5,10 @@ value, whose generation says that the values kept under it are good. It looks to
 whose tag was dropped, which is a miss. A `set`, `delete`, `clear` or dropped tag in any process
 outdates the values of all; a load does not, it keeps its value under the marker that is there.
 
+A value is in the pool for a moment when it was loaded and other processes wait for it: under a name
+of its own, made of the key and the marker's generation, so it is found while it is good and then no
+more.
+
 Locking: a writer holds the hot tier's lock, so that `add` and `incr` are atomic among the threads
 of this process. No serializer of a user's own and no loader runs under it.
 """
@@ -18,7 +22,8 @@ from pmemcache.codec import ENVELOPED
 from pmemcache.envelope import GENERATION_BYTES, Envelope
 from pmemcache.faults import FAILURES
 from pmemcache.immutability import is_immutable
-from pmemcache.serializers import TAG_BYTES
+from pmemcache.keys import INTERNAL_PREFIX, key_digest
+from pmemcache.serializers import TAG_BYTES, DecodeError
 from pmemcache.warm import Reading, added
 
 if TYPE_CHECKING:
@@ -36,6 +41,11 @@ _NOWHERE: Final = (b"hot-only".ljust(16, b"\0"), b"\0" * GENERATION_BYTES)
 """A tag that nobody has, with a generation that none has."""
 _MARKER: Final = Envelope((_NOWHERE,)).seal(b"")
 _MARKER_TAG: Final = ENVELOPED | TAG_BYTES
+
+
+_LEFT_PREFIX: Final = INTERNAL_PREFIX + b"v:"
+_LEFT_SECONDS: Final = 2.0
+"""How long a loaded value is there for processes that wait; they look at once."""
 
 
 class HotOnly:
@@ -176,6 +186,46 @@ class HotOnly:
         self._warm.pool.delete(key)
         return True
 
+    def leave(self, key: Key, value: Any) -> bool:
+        """Leave *value*, loaded and kept just now, to other processes; return whether it could be.
+
+        Should it be outdated already, there is nothing to leave: whoever waits loads anew.
+        """
+        entry = self._copies.live(key)
+        if entry is None:
+            return True
+        left = self._left_seconds(entry)
+        seconds = _LEFT_SECONDS if left is None else min(left, _LEFT_SECONDS)
+        name = _left_key(key, entry.generation)
+        payload, tag = self._codec.encode(name, value, entry.envelope)
+        try:
+            return self._warm.pool.put(name, payload, ttl_seconds=seconds, tag=tag)
+        except FAILURES as error:
+            self._warm.faults.write("leaving a loaded value", error)
+            return False
+
+    def collect(
+        self, key: Key, ttl_of: Callable[[Any, float], float | None]
+    ) -> tuple[Any, bool] | None:
+        """Return in a tuple what another process has left for this one, and keep it.
+
+        Args:
+            ttl_of: Says for how long a value loaded now is good; this one was loaded before.
+        """
+        watch = self.watch(key)
+        reading = self._warm.read(_left_key(key, watch[2])) if watch[2] else None
+        if reading is None or reading.fresh_ms is None or reading.fresh_ms <= 0:
+            return None
+        try:
+            value = self._codec.decode(reading.payload, reading.tag)
+        except DecodeError as error:
+            self._warm.faults.decode(error)
+            return None
+        left, ttl = reading.fresh_ms / 1000, ttl_of(value, 0.0)
+        if ttl is not None:
+            ttl = min(ttl, left) if ttl < _LEFT_SECONDS else ttl - (_LEFT_SECONDS - left)
+        return value, self.keep(key, value, ttl, reading.envelope, watch)
+
     # Keeping
 
     def _set_locked(
@@ -232,3 +282,7 @@ class HotOnly:
 
     def _left_seconds(self, entry: HotEntry) -> float | None:
         return None if entry.deadline is None else entry.deadline - self._clock()
+
+
+def _left_key(key: Key, generation: int) -> bytes:
+    return _LEFT_PREFIX + key_digest(key, b"left") + generation.to_bytes(8, "little")

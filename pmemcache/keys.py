@@ -30,7 +30,15 @@ from pmemcache.errors import KeyEncodingError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["INTERNAL_PREFIX", "canonical", "digest", "is_internal", "pool_key", "tag_key"]
+__all__ = [
+    "INTERNAL_PREFIX",
+    "canonical",
+    "digest",
+    "is_internal",
+    "key_digest",
+    "pool_key",
+    "tag_key",
+]
 
 INTERNAL_PREFIX: Final = b"\xff\x00pmc:"
 """Begins the keys that pmemcache makes for itself. No str has these bytes in its UTF-8."""
@@ -43,6 +51,11 @@ _DIGEST_BYTES: Final = 16
 def digest(data: bytes, purpose: bytes = b"") -> bytes:
     """Return 16 bytes that stand for *data*; different for each *purpose* of up to 16 bytes."""
     return hashlib.blake2b(data, digest_size=_DIGEST_BYTES, person=purpose).digest()
+
+
+def key_digest(key: bytes | str, purpose: bytes) -> bytes:
+    """Return what stands for a key of the pool in keys that are made of it."""
+    return digest(key.encode() if isinstance(key, str) else key, purpose)
 
 
 def pool_key(key: object) -> bytes | str:

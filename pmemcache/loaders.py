@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypedDict, 
 from pmemcache.envelope import Envelope
 from pmemcache.errors import LoaderError, WouldWaitError
 from pmemcache.faults import FAILURES
-from pmemcache.keys import INTERNAL_PREFIX, digest
+from pmemcache.keys import INTERNAL_PREFIX, key_digest
 from pmemcache.serializers import DecodeError
 from pmemcache.stampede import LoadPolicy
 from pmemcache.types import Lease
@@ -63,6 +63,7 @@ _WAIT_SLICE_SECONDS: Final = 0.1
 _NAP_MIN_SECONDS: Final = 0.001
 _NAP_MAX_SECONDS: Final = 0.02
 _REPORT_PREFIX: Final = INTERNAL_PREFIX + b"e:"
+_KNOCK_PREFIX: Final = INTERNAL_PREFIX + b"w:"
 _NOT_KEPT: Final = "not kept"
 _NO_LEASE: Final = Lease(granted=False, token=0, version=0)
 
@@ -453,7 +454,7 @@ class Loading:
             flight: _Flight = concurrent.futures.Future()
             other = self._flights.setdefault(name, flight)
             if other is flight:
-                return (yield from self._lead_here(name, plan, here, flight))
+                return (yield from self._lead_here(name, plan, here, flight, deadline))
             self.counts.waits += 1
             if not (yield _Join(other, max(0.0, deadline - self._clock()))):
                 return (yield from self._load_here(key, plan, here, here.keep))
@@ -468,7 +469,12 @@ class Loading:
             self.counts.takeovers += 1
 
     def _lead_here(
-        self, name: tuple[int, Key], plan: LoadPlan, here: HotOnly, flight: _Flight
+        self,
+        name: tuple[int, Key],
+        plan: LoadPlan,
+        here: HotOnly,
+        flight: _Flight,
+        deadline: float,
     ) -> _Steps:
         """Load, unless somebody did between the look and now; say how it ended."""
         report: Exception | str | None = None
@@ -476,7 +482,7 @@ class Loading:
             now = yield _Do(functools.partial(self._look, name[1]))
             if now is not None and now.is_fresh:
                 return _served(now)
-            outcome = yield from self._load_here(name[1], plan, here, here.keep)
+            outcome = yield from self._share_steps(name[1], plan, here, deadline)
             if isinstance(outcome.error, Exception):
                 report = outcome.error
             elif not outcome.is_kept:
@@ -485,6 +491,59 @@ class Loading:
         finally:
             del self._flights[name]
             flight.set_result(report)
+
+    def _share_steps(self, key: Key, plan: LoadPlan, here: HotOnly, deadline: float) -> _Steps:
+        """Load once for all processes that ask meanwhile: who loads leaves it for who waits."""
+        while True:
+            lease = yield _Do(functools.partial(self._take, key, plan))
+            if lease.granted:
+                return (yield from self._lead_for_all(key, plan, here, lease))
+            yield _Do(functools.partial(self._knock, key, plan, lease))
+            if not lease.token or not (yield from self._wait_steps(lease.token, deadline)):
+                return (yield from self._load_here(key, plan, here, here.keep))
+            found: _Outcome | None = yield _Do(functools.partial(self._collect, key, plan, here))
+            if found is not None:
+                return found
+            report = yield _Do(functools.partial(self._report, key, lease.token))
+            if report is _NOT_KEPT:
+                return (yield from self._load_here(key, plan, here, here.keep))
+            if report is not None:
+                return _Outcome(error=report)
+            self.counts.takeovers += 1
+
+    def _lead_for_all(self, key: Key, plan: LoadPlan, here: HotOnly, lease: Lease) -> _Steps:
+        """Load under a lease, unless it was loaded and left between the look and the lease."""
+        try:
+            found: _Outcome | None = yield _Do(functools.partial(self._collect, key, plan, here))
+            if found is not None:
+                return found
+            outcome = yield from self._load_here(key, plan, here, here.keep)
+            yield _Do(functools.partial(self._leave, key, lease.token, outcome, here))
+            return outcome
+        finally:
+            yield _Do(functools.partial(self._release, key, lease.token))
+
+    def _collect(self, key: Key, plan: LoadPlan, here: HotOnly) -> _Outcome | None:
+        """Return what another process has loaded and left, which is then kept here too."""
+        found = here.collect(key, plan.ttl_of)
+        return None if found is None else _Outcome(found[0])
+
+    def _knock(self, key: Key, plan: LoadPlan, lease: Lease) -> None:
+        """Let the leader know that somebody waits in another process, and for how long."""
+        seconds = plan.policy.longest_wait_seconds
+        try:
+            self._warm.pool.put(_knock_key(key, lease.token), b"", ttl_seconds=seconds)
+        except FAILURES as error:
+            self._warm.faults.write("waiting for a value", error)
+
+    def _leave(self, key: Key, token: int, outcome: _Outcome, here: HotOnly) -> None:
+        """Leave the value for those who wait in other processes, if any do; or how it ended."""
+        if self._warm.look(_knock_key(key, token))[0] is None:
+            return
+        if isinstance(outcome.error, Exception):
+            self._tell(key, token, outcome.error)
+        elif outcome.error is None and not (outcome.is_kept and here.leave(key, outcome.value)):
+            self._tell(key, token, _NOT_KEPT)
 
     def _load_here(
         self, key: Key, plan: LoadPlan, here: HotOnly, keep: Callable[..., bool]
@@ -725,5 +784,8 @@ def _served(shelved: Shelved) -> _Outcome:
 
 
 def _report_key(key: Key, token: int) -> bytes:
-    data = key.encode() if isinstance(key, str) else key
-    return _REPORT_PREFIX + digest(data, b"report") + token.to_bytes(8, "little")
+    return _REPORT_PREFIX + key_digest(key, b"report") + token.to_bytes(8, "little")
+
+
+def _knock_key(key: Key, token: int) -> bytes:
+    return _KNOCK_PREFIX + key_digest(key, b"knock") + token.to_bytes(8, "little")

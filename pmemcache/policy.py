@@ -54,7 +54,8 @@ class UsagePolicy:
     placement: str = "heat"
     """What goes into the hot tier. `heat`: what is asked for again and again. `size:1KiB`: the
     same, but nothing larger. `ratio:1:8`: as `heat`, with one byte of hot for eight of warm.
-    `warm-only`: nothing. `hot-only`: everything, and the pool holds no values."""
+    `warm-only`: nothing. `hot-only`: everything, and the pool holds no values, but for a moment
+    those that other processes wait for while one loads."""
     promotion_count: int = 2
     """The number of the warm hit that makes a hot copy; earlier uses by the same process count too,
     as far as they are remembered. What was asked for in vain, and then set or loaded by the same

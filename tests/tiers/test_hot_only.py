@@ -17,6 +17,7 @@ import pmemcache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 Make = Any
 HOT_ONLY = "hot=1MiB,placement=hot-only"
@@ -213,18 +214,21 @@ def test_refresh_undoes_no_change(
     assert cache.get("key") is None
 
 
-def test_child_made_by_fork_waits_for_no_load_of_its_parent(cache: pmemcache.TieredCache) -> None:
+def test_child_made_by_fork_waits_for_its_parent_as_any_process_does(
+    cache: pmemcache.TieredCache,
+) -> None:
     load = Slow("parent's")
     thread = threading.Thread(target=cache.get_or_load, args=("key", load))
     thread.start()
     assert load.has_begun.wait(10)
     child = os.fork()
     if child == 0:
-        signal.alarm(5)
-        os._exit(cache.get_or_load("key", lambda _key: "child's") != "child's")
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        signal.alarm(10)
+        os._exit(cache.get_or_load("key", lambda _key: "child's") != "parent's")
+    time.sleep(0.2)
     load.may_end.set()
     thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.fixture
@@ -323,3 +327,121 @@ def test_set_that_cannot_outdate_the_others_is_dropped(
     assert cache.stats().dropped_writes == 2
     with pytest.raises(pmemcache.LockTimeoutError):
         cache.delete("key")
+
+
+def ask_in_children(path: Path, ways: list[Callable[[pmemcache.TieredCache], Any]]) -> list[int]:
+    """Call each way with a cache of its own in a process of its own; return how they ended."""
+    children = []
+    with pmemcache.TieredCache(path, policy=HOT_ONLY):
+        for way in ways:
+            children.append(os.fork())
+            if children[-1] == 0:
+                code = 1
+                try:
+                    with pmemcache.TieredCache(path, policy=HOT_ONLY) as mine:
+                        code = 0 if way(mine) else 1
+                finally:
+                    os._exit(code)
+        return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+@pytest.mark.parametrize("value", ["value", ["value"], None, ValueError("no such city")])
+def test_processes_that_ask_at_once_share_one_load(tmp_path: Path, value: Any) -> None:
+    log = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    # Until all of them wait: who comes later finds a value that was left, but of an error nothing.
+    until = time.monotonic() + (1.0 if isinstance(value, Exception) else 0.4)
+
+    def load(_key: str) -> Any:
+        os.write(log, b"x")
+        time.sleep(max(0.0, until - time.monotonic()))
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    def ask(cache: pmemcache.TieredCache) -> bool:
+        def answer() -> Any:
+            try:
+                return cache.get_or_load("k", load, 60, tags=("t",))
+            except ValueError as error:
+                return repr(error)
+
+        expected = repr(value) if isinstance(value, Exception) else value
+        return together(3, answer) == [expected] * 3 and (
+            isinstance(value, Exception) or cache.tier_of("k") == "hot"
+        )
+
+    assert ask_in_children(tmp_path / "p", [ask] * 4) == [0] * 4
+    assert (tmp_path / "log").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("change", ["delete", "set", "drop_tag", "clear"])
+def test_load_that_a_change_made_void_is_shared_with_nobody(tmp_path: Path, change: str) -> None:
+    ready_read, ready_write = os.pipe()
+    go_read, go_write = os.pipe()
+
+    def lead(cache: pmemcache.TieredCache) -> bool:
+        def load(_key: str) -> str:
+            os.write(ready_write, b"x")
+            os.read(go_read, 1)
+            return "old"
+
+        return bool(cache.get_or_load("k", load, tags=("t",)) == "old")
+
+    def follow(cache: pmemcache.TieredCache) -> bool:
+        os.read(ready_read, 1)
+        {
+            "delete": lambda: cache.delete("k"),
+            "set": lambda: (cache.set("k", "x"), cache._copies.cache.clear()),
+            "drop_tag": lambda: cache.drop_tag("t"),
+            "clear": cache.clear,
+        }[change]()
+        threading.Timer(0.3, os.write, (go_write, b"x")).start()
+        return bool(cache.get_or_load("k", lambda _key: "new", tags=("t",)) == "new")
+
+    assert ask_in_children(tmp_path / "p", [lead, follow]) == [0, 0]
+
+
+def test_value_is_in_the_pool_only_for_who_waits_and_not_for_long(
+    cache: pmemcache.TieredCache,
+) -> None:
+    cache.get_or_load("k", lambda _key: "secret" * 100)
+    assert cache.stats().pool.payload_bytes < 300
+    assert cache._here is not None
+    assert cache._here.leave("k", "secret" * 100)
+    left = [key for key in cache.pool.keys(b"") if key.startswith(b"\xff\x00pmc:v:")]
+    assert len(left) == 1
+    info = cache.pool.info(left[0])
+    assert info is not None
+    assert 0 < info.ttl_seconds <= 2
+
+
+@pytest.mark.parametrize("ttl", [60, 1.9, None])
+def test_time_to_live_of_a_shared_value_counts_from_its_load(
+    cache: pmemcache.TieredCache, other: pmemcache.TieredCache, clock: Any, ttl: float | None
+) -> None:
+    cache.get_or_load("k", lambda _key: "value", ttl)
+    assert cache._here is not None
+    assert cache._here.leave("k", "value")
+    clock.advance(cache, 1.5)
+    assert other.get_or_load("k", lambda _key: "mine", ttl) == "value"
+    mine, theirs = cache.ttl("k"), other.ttl("k")
+    assert mine is not None
+    assert theirs is not None
+    assert theirs == mine or mine - 0.2 < theirs <= mine + 0.05
+
+
+@pytest.mark.parametrize("change", ["set", "delete and load", "nothing"])
+def test_left_value_is_not_found_after_a_change(
+    cache: pmemcache.TieredCache, other: pmemcache.TieredCache, make_cache: Make, change: str
+) -> None:
+    third = make_cache(cache.pool, policy=HOT_ONLY)
+    cache.get_or_load("k", lambda _key: "old")
+    assert cache._here is not None
+    assert cache._here.leave("k", "old")
+    if change == "set":
+        third.set("k", "newer")
+    elif change == "delete and load":
+        third.delete("k")
+        third.get_or_load("k", lambda _key: "newer")
+    expected = "old" if change == "nothing" else "mine"
+    assert other.get_or_load("k", lambda _key: "mine") == expected
