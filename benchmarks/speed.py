@@ -20,6 +20,7 @@ TARGETS = {
     "get_65536": 1.15,
     "get_many_64_of_1024": 1.15,
     "put_1024_evicting": 3.9,
+    "put_65536_evicting": 1.9,  # with a copy that does not stream
     "get_beside_busy_writer": 5.0,
     "gets_scaling": 1.8,
     "puts_scaling": 1.6,

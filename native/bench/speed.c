@@ -256,6 +256,15 @@ measure_gets(size_t value_size, const char *name)
     side_close(&side);
 }
 
+static void
+measure_puts(size_t value_size, const char *name)
+{
+    struct side side = side_open(value_size);
+
+    print_ratio(name, &side, time_puts, time_floor_writes, false);
+    side_close(&side);
+}
+
 /* ---- latency --------------------------------------------------------- */
 
 static double
@@ -428,6 +437,7 @@ main(int count, char **arguments)
     measure_gets(256, "get_256");
     measure_gets(4096, "get_4096");
     measure_gets(65536, "get_65536");
+    measure_puts(65536, "put_65536_evicting");
     side = side_open(1024);
     print_ratio("get_1024", &side, time_gets, time_floor_reads, false);
     print_ratio("get_many_64_of_1024", &side, time_get_many, time_floor_reads, false);

@@ -4,9 +4,8 @@
  * reach, swings the slot's offset under the sequence number, and frees the old
  * place. See shard_room.c for when.
  */
-#include <string.h>
-
 #include "alloc.h"
+#include "copy.h"
 #include "evict.h"
 #include "fault.h"
 #include "queue.h"
@@ -219,7 +218,8 @@ move_entry(struct shard *shard, uint32_t slot, uint64_t hash,
     if (MUTANT("move-before-copy"))
         index_move_locked(shard, hash, slot, new);
     before = entry_at(shard, new)->before_blocks;
-    memcpy(entry_at(shard, new), entry_at(shard, old), (size_t)blocks * BLOCK_BYTES);
+    copy_to_heap(entry_at(shard, new), entry_at(shard, old),
+                 (size_t)blocks * BLOCK_BYTES);
     entry_at(shard, new)->before_blocks = before;
     STEP("move.copied");
     index_move_locked(shard, hash, slot, new);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "alloc.h"
+#include "copy.h"
 #include "evict.h"
 #include "expiry.h"
 #include "fault.h"
@@ -179,8 +180,8 @@ write_entry(struct shard *shard, uint32_t offset, const struct write_request *re
         memcpy(entry_key(head), request->key, request->key_size);
     STEP("write.key");
     if (request->value_size)
-        memcpy(entry_key(head) + request->key_size, request->value,
-               request->value_size);
+        copy_to_heap(entry_key(head) + request->key_size, request->value,
+                     request->value_size);
     STEP("write.value");
 }
 
