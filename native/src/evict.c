@@ -40,6 +40,14 @@ evict_foresee_nothing(const struct shard *shard, uint64_t hash)
     (void)hash;
 }
 
+uint32_t
+evict_propose_none_early(struct shard *shard, uint32_t least_blocks)
+{
+    (void)shard;
+    (void)least_blocks;
+    return NO_SLOT;
+}
+
 void
 evict_remember_nothing(struct shard *shard, uint32_t slot, uint64_t hash,
                        uint32_t blocks)

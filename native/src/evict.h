@@ -42,6 +42,9 @@ struct evict_policy {
     /* Move the next victim to QUEUE_CANDIDATE and return it; NO_SLOT when no
      * entry is left outside that queue. */
     uint32_t (*propose)(struct shard *shard);
+    /* The same ahead of its turn, for one of so many blocks or more that has not been
+     * used of late; NO_SLOT when none is near. */
+    uint32_t (*propose_early)(struct shard *shard, uint32_t least_blocks);
     /* The entry that propose() would begin with, or NO_SLOT. */
     uint32_t (*peek)(const struct shard *shard);
     /* Has a candidate been used since it was proposed? Then it is put back. */
@@ -56,9 +59,10 @@ extern const struct evict_policy evict_none;
 
 const struct evict_policy *evict_policy_of(enum pmc_eviction eviction);
 
-/* For policies that keep no memory of what left. */
+/* For policies that keep no memory of what left, and strictly to their order. */
 bool evict_recall_nothing(struct shard *shard, uint64_t hash, uint32_t blocks);
 void evict_foresee_nothing(const struct shard *shard, uint64_t hash);
+uint32_t evict_propose_none_early(struct shard *shard, uint32_t least_blocks);
 void evict_remember_nothing(struct shard *shard, uint32_t slot, uint64_t hash,
                             uint32_t blocks);
 

@@ -145,6 +145,7 @@ const struct evict_policy evict_lru = {
     .foresee = evict_foresee_nothing,
     .admit = lru_admit,
     .propose = lru_propose,
+    .propose_early = evict_propose_none_early,
     .peek = lru_peek,
     .pardon = lru_pardon,
     .evicted = evict_remember_nothing,

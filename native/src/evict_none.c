@@ -49,6 +49,7 @@ const struct evict_policy evict_none = {
     .foresee = evict_foresee_nothing,
     .admit = none_admit,
     .propose = none_propose,
+    .propose_early = evict_propose_none_early,
     .peek = none_peek,
     .pardon = none_pardon,
     .evicted = evict_remember_nothing,

@@ -16,8 +16,10 @@
  * size: the need is evicted in order, wherever that is, and then the cheapest
  * window of a long stretch is emptied. So no put evicts much more than its own
  * size; and a candidate that is much larger than what is to be stored waits for
- * a put of its own kind, or until its turn is long past. What may go is decided by
- * what is free at that moment: several victims leave no deeper dip than one.
+ * a put of its own kind, or until its turn is long past. When such a put finds none
+ * that waits, one of its kind goes ahead of its turn, so that they have no more of the
+ * shard than is theirs. What may go is decided by what is free at that moment: several
+ * victims leave no deeper dip than one.
  */
 #include "shard_room.h"
 
@@ -54,7 +56,7 @@
  * other values have filled it. No more than this share of the pool, in permille, is
  * free on account of one, but when so many times its size went before it, or when those
  * that wait take more than a part of the shard. */
-#define DIP_PERMILLE 44u
+#define DIP_PERMILLE 42u
 #define DIP_PART 8u /* a victim smaller than this part of a dip makes none */
 #define PATIENCE 16u
 /* For an entry that finds no home others are evicted until so much of the shard, in
@@ -314,6 +316,45 @@ make_large_room(struct shard *shard, struct room room)
     return status == PMC_OK ? window_empty(shard, &window, &room) : status;
 }
 
+static bool
+one_waits(const struct shard *shard, const struct room *room)
+{
+    uint32_t slot = queue_head(shard, QUEUE_CANDIDATE);
+
+    for (uint32_t seen = 0; slot != NO_SLOT && seen < LOOK_AHEAD; seen++) {
+        if (slot_blocks(shard, slot) > room->small_most)
+            return true;
+        slot = queue_next(shard, slot);
+    }
+    return false;
+}
+
+/* Room in place of many when no candidate is of its size. If none waits for such a put,
+ * one of its kind goes early: as others stay longer than their turn, such entries would
+ * else have more of the shard than is theirs, and small ones less. */
+static enum pmc_status
+take_place_of_many(struct shard *shard, const struct room *room)
+{
+    uint32_t slot = NO_SLOT;
+    uint32_t hole = 0;
+    uint32_t start;
+
+    if (room->blocks > room->small_most && !one_waits(shard, room))
+        slot = shard->policy->propose_early(shard, (uint32_t)room->small_most + 1);
+    if (slot != NO_SLOT && room_may_go(shard, room, slot_blocks(shard, slot))) {
+        enum pmc_status status;
+
+        if (!index_slot_is_sound(shard, slot))
+            return PMC_EDAMAGED;
+        hole = alloc_hole_left_by(shard, slot_offset(shard, slot),
+                                  slot_blocks(shard, slot), &start);
+        status = room_evict_candidate(shard, slot, false, room);
+        if (status != PMC_OK)
+            return status;
+    }
+    return hole >= room->blocks ? PMC_OK : make_large_room(shard, *room);
+}
+
 /* A window that costs less than evicting the candidate in slot does, or, with
  * NO_SLOT, than moving as much as is to be stored and evicting it several times. */
 static enum pmc_status
@@ -350,7 +391,7 @@ make_room(struct shard *shard, uint32_t blocks, int tries,
     if (status == PMC_OK && !is_large(shard, blocks))
         status = use_window(shard, &room, slot);
     else if (status == PMC_OK)
-        status = slot == NO_SLOT ? make_large_room(shard, room) : PMC_DROPPED;
+        status = slot == NO_SLOT ? take_place_of_many(shard, &room) : PMC_DROPPED;
     if (status != PMC_DROPPED)
         return status;
     if (slot != NO_SLOT)

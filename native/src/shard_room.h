@@ -23,7 +23,8 @@ struct room {
 struct window {
     uint32_t start; /* blocks [start, end) */
     uint32_t end;
-    uint64_t cost; /* of emptying it */
+    uint32_t going; /* blocks of candidates in it, if it was scanned */
+    uint64_t cost;  /* of emptying it */
 };
 
 /* ---- shard_room.c: candidates ---- */

@@ -140,17 +140,34 @@ window_find(struct shard *shard, const struct room *room, uint64_t cost_limit,
     return found ? PMC_OK : PMC_DROPPED;
 }
 
-/* The same for a window that is not grown but scanned, where homes are not looked for:
- * what may not simply go has to move. */
-static uint64_t
-cost_in_scan(const struct shard *shard, const struct room *room, uint32_t offset,
-             bool *damaged_out)
+/* Add the extent at offset to a window that is not grown but scanned, where homes are not
+ * looked for: what may not simply go has to move. Or take it out again. */
+static void
+scan_extent(const struct shard *shard, const struct room *room, uint32_t offset,
+            bool enters, struct window *window, bool *damaged_out)
 {
-    uint64_t blocks = extent_blocks(shard, offset);
+    uint32_t blocks = (uint32_t)extent_blocks(shard, offset);
+    uint64_t cost = 0;
+    uint32_t going = 0;
 
-    if (cost_to_empty(shard, room, offset, damaged_out) == 0)
-        return 0;
-    return blocks * room->move_price * (blocks > HOMELESS_BLOCKS ? HOMELESS_PRICE : 1);
+    if (cost_to_empty(shard, room, offset, damaged_out) != 0)
+        cost = (uint64_t)blocks * room->move_price *
+               (blocks > HOMELESS_BLOCKS ? HOMELESS_PRICE : 1);
+    else if (extent_is_entry(shard, offset))
+        going = blocks;
+    window->cost = enters ? window->cost + cost : window->cost - cost;
+    window->going = enters ? window->going + going : window->going - going;
+}
+
+/* What emptying a scanned window costs. Candidates that may go each, but leave too deep a
+ * dip together, count as homeless. */
+static uint64_t
+cost_of_scanned(const struct shard *shard, const struct room *room,
+                const struct window *window)
+{
+    if (room_may_go(shard, room, window->going))
+        return window->cost;
+    return window->cost + (uint64_t)window->going * room->move_price * HOMELESS_PRICE;
 }
 
 enum pmc_status
@@ -185,14 +202,18 @@ window_scan(struct shard *shard, const struct room *room, struct window *window_
             window = (struct window){.start = window.end, .end = window.end};
             continue;
         }
-        window.cost += cost_in_scan(shard, room, window.end, &damaged);
+        scan_extent(shard, room, window.end, true, &window, &damaged);
         window.end += (uint32_t)blocks;
         while (!damaged && window.end - window.start >= room->blocks) {
             /* Of two that cost the same, the one without a hole at its start, which
              * is a home for what is in it. */
-            if (window.cost <= window_out->cost)
+            uint64_t cost = cost_of_scanned(shard, room, &window);
+
+            if (cost <= window_out->cost) {
                 *window_out = window;
-            window.cost -= cost_in_scan(shard, room, window.start, &damaged);
+                window_out->cost = cost;
+            }
+            scan_extent(shard, room, window.start, false, &window, &damaged);
             window.start += (uint32_t)extent_blocks(shard, window.start);
         }
         if (damaged)

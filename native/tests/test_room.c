@@ -222,6 +222,90 @@ test_a_large_victim_goes_at_last(void)
     pmc_close(cache);
 }
 
+static void
+put_sized(struct pmc_cache *cache, const char *key, uint32_t size)
+{
+    CHECK_EQ(pmc_put(cache, key, strlen(key), value, size, NULL), PMC_OK);
+}
+
+static bool
+is_there(struct pmc_cache *cache, const char *key)
+{
+    return pmc_exists(cache, key, strlen(key)) == PMC_OK;
+}
+
+/* Store so many values of 48 KiB; 0: until one was evicted. */
+static void
+put_small(struct pmc_cache *cache, uint64_t *next_key, unsigned count)
+{
+    struct pmc_stats stats = {0};
+
+    for (unsigned i = 0; count ? i < count : stats.evict == 0; i++) {
+        uint64_t key = (*next_key)++;
+
+        CHECK_EQ(pmc_put(cache, &key, sizeof key, value, 48 * KIB, NULL), PMC_OK);
+        pmc_stats(cache, &stats);
+    }
+}
+
+/* Planted bugs: none goes ahead of its turn, so that those that wait take room from small
+ * ones; one goes that was used; one goes that has just come. */
+static void
+test_a_large_value_takes_the_place_of_its_kind_ahead_of_its_turn(void)
+{
+    struct pmc_cache *cache = open_private(16 * MIB, PMC_EVICT_S3FIFO);
+    uint64_t key = 0;
+    struct pmc_stats before;
+    struct pmc_stats after;
+
+    put_small(cache, &key, 80);
+    put_sized(cache, "used", MIB);
+    put_small(cache, &key, 80);
+    put_sized(cache, "unused", MIB);
+    CHECK_EQ(pmc_get(cache, "used", 4, NULL, 0, 0, NULL), PMC_OK);
+    put_small(cache, &key, 0);
+    pmc_stats(cache, &before);
+    put_sized(cache, "new", MIB - KIB);
+    pmc_stats(cache, &after);
+    CHECK(is_there(cache, "used"));
+    CHECK(!is_there(cache, "unused"));
+    CHECK_EQ(after.evict, before.evict + 1);
+    put_sized(cache, "newer", MIB - KIB);
+    CHECK(is_there(cache, "used"));
+    CHECK(is_there(cache, "new"));
+    pmc_close(cache);
+}
+
+/* Planted bugs: what may go is asked of each entry of a window by itself; one goes ahead of
+ * its turn though others wait. */
+static void
+test_two_large_victims_leave_no_deeper_dip_than_one(void)
+{
+    struct pmc_cache *cache = open_private(16 * MIB, PMC_EVICT_S3FIFO);
+    uint64_t key = 0;
+    struct pmc_stats stats;
+
+    put_sized(cache, "first", 400 * KIB);
+    put_sized(cache, "between", 1000);
+    put_sized(cache, "second", 400 * KIB);
+    put_small(cache, &key, 2);
+    for (int hit = 0; hit < 2; hit++)
+        CHECK_EQ(pmc_get(cache, "between", 7, NULL, 0, 0, NULL), PMC_OK);
+    put_sized(cache, "neighbour", 500 * KIB);
+    put_sized(cache, "other neighbour", 500 * KIB);
+    put_small(cache, &key, 80);
+    put_sized(cache, "later", 400 * KIB);
+    put_small(cache, &key, 0);
+    CHECK(is_there(cache, "neighbour") && is_there(cache, "other neighbour"));
+    put_sized(cache, "new", 700 * KIB);
+    pmc_stats(cache, &stats);
+    CHECK(!is_there(cache, "first") && !is_there(cache, "second"));
+    CHECK(is_there(cache, "later"));
+    CHECK((double)stats.payload_bytes >= 0.95 * (16 * MIB));
+    check_sound(cache);
+    pmc_close(cache);
+}
+
 /* Planted bugs: a large value takes the place of all candidates rather than of its
  * own size; what small values leave is of no use to large ones. */
 static void
@@ -504,6 +588,8 @@ main(void)
     RUN(test_a_full_pool_holds_keys_and_values);
     RUN(test_a_large_victim_waits_for_a_put_of_its_kind);
     RUN(test_a_large_victim_goes_at_last);
+    RUN(test_a_large_value_takes_the_place_of_its_kind_ahead_of_its_turn);
+    RUN(test_two_large_victims_leave_no_deeper_dip_than_one);
     RUN(test_drifting_sizes_are_stored_without_a_dip);
     RUN(test_what_goes_for_homes_is_bounded_by_the_shard);
     RUN(test_a_put_that_cannot_succeed_evicts_nothing);
