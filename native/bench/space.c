@@ -1,7 +1,7 @@
 /*
  * How much of a pool holds keys and values, once it has been full for a while?
  *
- *   space MIX POOL_MIB SHARDS POLICY DIRECTORY
+ *   space MIX POOL_MIB SHARDS POLICY DIRECTORY SEQUENCE
  *
  * Keys of 8-24 bytes are asked for with the frequencies of a zipf distribution
  * (exponent 0.9) over ten times what the pool holds; what misses is stored.
@@ -11,7 +11,8 @@
  * entries) is divided by the size of the pool twenty times in each turnover.
  * Beside it: what was moved, what one put evicted, and the hits of the ideal
  * policy of ideal.h on the same requests, with the same blocks and no rule that
- * values be contiguous. SHARDS 0 leaves the number to the pool.
+ * values be contiguous. SHARDS 0 leaves the number to the pool. Runs of the same
+ * SEQUENCE number ask for the same keys in the same order.
  *
  * Prints one line of JSON.
  */
@@ -304,16 +305,17 @@ measure(struct run *run)
 int
 main(int argc, char **argv)
 {
-    struct run run = {.random = 1, .value = calloc(1, 4 * MIB + 1)};
+    struct run run = {.value = calloc(1, 4 * MIB + 1)};
 
-    if (argc != 6 || !run.value)
-        die("usage: space MIX POOL_MIB SHARDS s3fifo|lru DIRECTORY");
+    if (argc != 7 || !run.value)
+        die("usage: space MIX POOL_MIB SHARDS s3fifo|lru DIRECTORY SEQUENCE");
     for (size_t i = 0; i < sizeof mixes / sizeof *mixes; i++)
         if (strcmp(mixes[i].name, argv[1]) == 0)
             run.mix = &mixes[i];
     if (!run.mix)
         die("there is no such mix");
     run.pool_bytes = strtoull(argv[2], NULL, 10) * MIB;
+    run.random = strtoull(argv[6], NULL, 10);
     open_pool(&run, (uint32_t)strtoul(argv[3], NULL, 10), argv[4], argv[5]);
     measure(&run);
     pmc_close(run.cache);
