@@ -110,10 +110,13 @@ def _look_at_mount(found: Diagnosis) -> None:
 
 
 def _look_at_huge_pages(found: Diagnosis) -> None:
-    """Find whether this tmpfs gives huge pages, which map 60 times faster."""
+    """Find whether this tmpfs gives huge pages, which map 60 times faster.
+
+    With `huge=advise` it gives none to memory that is allocated before it is used, as a heap's is.
+    """
     options = dict(option.partition("=")[::2] for option in found.mount_options.split(","))
     found.huge_pages = options.get("huge", "never")
-    if found.file_system == "tmpfs" and found.huge_pages == "never":
+    if found.file_system == "tmpfs" and found.huge_pages in {"never", "advise"}:
         found.advice.append(
             f"4 KiB pages cost each worker about half a second per GiB to map: "
             f"mount -o remount,huge=within_size {found.mount_point}"

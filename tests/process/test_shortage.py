@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pmemcache import ConfigurationError, NoSpaceError, Pool
+from pmemcache.doctor import diagnose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -227,3 +228,12 @@ def test_read_only_file_system_is_an_error_that_names_it(mount: Callable[..., Pa
 
     with pytest.raises(ConfigurationError, match=r"(?i)site\.pool.*read-only"):
         Pool(place / "site.pool", MIB)
+
+
+@pytest.mark.parametrize(("huge", "is_slow"), [("advise", True), ("within_size", False)])
+def test_doctor_knows_which_mounts_give_huge_pages(
+    huge: str, is_slow: bool, mount: Callable[..., Path]
+) -> None:
+    found = diagnose(mount("-t", "tmpfs", "-o", f"size=4m,huge={huge}", "none"))
+    assert found.huge_pages == huge
+    assert any("huge=within_size" in advice for advice in found.advice) == is_slow
