@@ -18,12 +18,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from pmemcache.codec import ENVELOPED
 from pmemcache.envelope import GENERATION_BYTES, Envelope
 from pmemcache.faults import FAILURES
 from pmemcache.immutability import is_immutable
 from pmemcache.keys import INTERNAL_PREFIX, key_digest
-from pmemcache.serializers import TAG_BYTES, DecodeError
+from pmemcache.serializers import DecodeError
 from pmemcache.warm import Reading, added
 
 if TYPE_CHECKING:
@@ -37,15 +36,13 @@ if TYPE_CHECKING:
 
 __all__ = ["HotOnly"]
 
-_NOWHERE: Final = (b"hot-only".ljust(16, b"\0"), b"\0" * GENERATION_BYTES)
-"""A tag that nobody has, with a generation that none has."""
-_MARKER: Final = Envelope((_NOWHERE,)).seal(b"")
-_MARKER_TAG: Final = ENVELOPED | TAG_BYTES
-
+_NOWHERE: Final = Envelope(((b"hot-only".ljust(16, b"\0"), b"\0" * GENERATION_BYTES),))
+"""Has a tag that nobody has, with a generation that none has."""
 
 _LEFT_PREFIX: Final = INTERNAL_PREFIX + b"v:"
 _LEFT_SECONDS: Final = 2.0
 """How long a loaded value is there for processes that wait; they look at once."""
+_CHANGE_ATTEMPTS: Final = 1000
 
 
 class HotOnly:
@@ -72,27 +69,35 @@ class HotOnly:
         self, key: Key, value: Any, ttl_seconds: float | None, envelope: Envelope | None
     ) -> bool:
         """Keep *value*, and outdate what other processes have; return whether it was kept."""
-        reading = self._reading(key, value, ttl_seconds, envelope)
+        kept, reading = self._prepared(key, value, ttl_seconds, envelope)
         with self._copies.cache.lock:
-            return self._set_locked(key, value, reading, ttl_seconds)
+            return bool(self._set_locked(key, kept, reading, ttl_seconds))
 
     def add(
         self, key: Key, value: Any, ttl_seconds: float | None, envelope: Envelope | None
     ) -> bool:
         """As `set`, if this process has no value; return whether it was kept."""
-        reading = self._reading(key, value, ttl_seconds, envelope)
+        kept, reading = self._prepared(key, value, ttl_seconds, envelope)
         with self._copies.cache.lock:
             if self._copies.live(key) is not None:
                 return False
-            return self._set_locked(key, value, reading, ttl_seconds)
+            return bool(self._set_locked(key, kept, reading, ttl_seconds))
 
     def touch(self, key: Key, ttl_seconds: float | None) -> bool:
         """Give *key* a new time to live; return whether this process had it."""
-        entry = self._copies.live(key)
-        if entry is None:
-            return False
-        value = entry.value if entry.tag < 0 else self._codec.decode(entry.value, entry.tag)
-        return self.set(key, value, ttl_seconds, entry.envelope)
+        for _attempt in range(_CHANGE_ATTEMPTS):
+            version = self.watch(key)[1]
+            entry = self._copies.live(key)
+            if entry is None:
+                return False
+            value = self._value_of(entry)
+            kept, reading = self._prepared(key, value, ttl_seconds, entry.envelope)
+            with self._copies.cache.lock:
+                is_set = self._set_locked(key, kept, reading, ttl_seconds, version)
+            if is_set is not None:
+                return is_set
+        self._warm.faults.write("touching", TimeoutError(f"{key!r} changes all the time"))
+        return False
 
     def incr(
         self, key: Key, delta: int, initial: int | None, ttl_seconds: float | None
@@ -104,16 +109,21 @@ class HotOnly:
             IntegerOverflowError: The sum needs more than 64 bits; the value stays.
         """
         with self._copies.cache.lock:
-            entry = self._copies.live(key)
-            value, envelope = initial, None
-            if entry is not None:
-                value, envelope = entry.value, entry.envelope
-                ttl_seconds = self._left_seconds(entry)
-            elif value is None:
-                return None
-            total = added(key, value, delta)
-            reading = self._reading(key, total, ttl_seconds, envelope)
-            return total if self._set_locked(key, total, reading, ttl_seconds) else None
+            for _attempt in range(_CHANGE_ATTEMPTS):
+                version = self.watch(key)[1]
+                entry = self._copies.live(key)
+                value, envelope, ttl = initial, None, ttl_seconds
+                if entry is not None:
+                    value, envelope, ttl = entry.value, entry.envelope, self._left_seconds(entry)
+                elif value is None:
+                    return None
+                total = added(key, value, delta)
+                _kept, reading = self._prepared(key, total, ttl, envelope)
+                is_set = self._set_locked(key, total, reading, ttl, version)
+                if is_set is not None:
+                    return total if is_set else None
+        self._warm.faults.write("counting", TimeoutError(f"{key!r} changes all the time"))
+        return None
 
     def delete(self, key: Key) -> bool:
         """Drop the value in all processes; return whether this one had it.
@@ -141,10 +151,9 @@ class HotOnly:
         left = self._left_seconds(entry)
         return math.inf if left is None else left
 
-    def keys(self) -> list[bytes]:
-        """Return the keys that this process has values of."""
-        keys = [key for key in list(self._copies.entries) if self._copies.live(key) is not None]
-        return [key.encode() if isinstance(key, str) else key for key in keys]
+    def keys(self) -> list[Key]:
+        """Return the keys that this process has values of, as they were given."""
+        return [key for key in list(self._copies.entries) if self._copies.live(key) is not None]
 
     # What loads do
 
@@ -163,12 +172,16 @@ class HotOnly:
     ) -> bool:
         """Keep what was loaded; return whether there was room.
 
-        If anything happened to *key* since *watch*, it is never a hit.
+        If anything happened to *key* since *watch*, it is never a hit; what was set stays.
         """
-        reading = self._reading(key, value, ttl_seconds, envelope)
+        kept, reading = self._prepared(key, value, ttl_seconds, envelope)
         if not watch[2]:
             watch = self._mark(key, watch[1]) or watch
-        return self._keep(key, value, reading, watch)
+        with self._copies.cache.lock:
+            now = self._copies.live(key)
+            if now is not None and now.generation != watch[2]:
+                return True
+            return self._keep_locked(key, kept, reading, watch)
 
     def replace(
         self,
@@ -179,17 +192,19 @@ class HotOnly:
         watch: Written,
     ) -> bool:
         """As `keep`, and outdate what other processes have; no value stays if anything happened."""
-        reading = self._reading(key, value, ttl_seconds, envelope)
-        written = self._mark(key, watch[1])
-        if written is not None:
-            return self._keep(key, value, reading, written)
+        kept, reading = self._prepared(key, value, ttl_seconds, envelope)
+        with self._copies.cache.lock:
+            written = self._mark(key, watch[1])
+            if written is not None:
+                return self._keep_locked(key, kept, reading, written)
         self._warm.pool.delete(key)
         return True
 
-    def leave(self, key: Key, value: Any) -> bool:
-        """Leave *value*, loaded and kept just now, to other processes; return whether it could be.
+    def leave(self, key: Key) -> bool:
+        """Leave what is kept of *key* to other processes; return whether it could be left.
 
-        Should it be outdated already, there is nothing to leave: whoever waits loads anew.
+        It is what was loaded just now, or was set since. Should that be outdated already, there is
+        nothing to leave: whoever waits loads anew.
         """
         entry = self._copies.live(key)
         if entry is None:
@@ -197,7 +212,7 @@ class HotOnly:
         left = self._left_seconds(entry)
         seconds = _LEFT_SECONDS if left is None else min(left, _LEFT_SECONDS)
         name = _left_key(key, entry.generation)
-        payload, tag = self._codec.encode(name, value, entry.envelope)
+        payload, tag = self._codec.encode(name, self._value_of(entry), entry.envelope)
         try:
             return self._warm.pool.put(name, payload, ttl_seconds=seconds, tag=tag)
         except FAILURES as error:
@@ -229,14 +244,22 @@ class HotOnly:
     # Keeping
 
     def _set_locked(
-        self, key: Key, value: Any, reading: Reading, ttl_seconds: float | None
-    ) -> bool:
+        self,
+        key: Key,
+        kept: Any,
+        reading: Reading,
+        ttl_seconds: float | None,
+        version: int | None = None,
+    ) -> bool | None:
+        """Return whether it was kept; None: *key* no longer has *version*, and nothing was done."""
         if ttl_seconds is not None and ttl_seconds <= 0:
             self._warm.pool.delete(key)
             return True
-        written = self._mark(key)
+        written = self._mark(key, version)
         if written is not None:
-            return self._keep(key, value, reading, written)
+            return self._keep_locked(key, kept, reading, written)
+        if version is not None and self.watch(key)[1] != version:
+            return None
         self._copies.cache.drop(key)
         try:
             self._warm.pool.delete(key)
@@ -246,31 +269,28 @@ class HotOnly:
 
     def _mark(self, key: Key, version: int | None = None) -> Written | None:
         """Put a new marker, if the key still has *version*; None: it has not, or none could be."""
+        marker, tag = self._codec.encode(key, b"", _NOWHERE)  # signed: or others would remove it
         try:
-            written = self._warm.pool.put_versioned(
-                key, _MARKER, tag=_MARKER_TAG, if_version=version
-            )
+            written = self._warm.pool.put_versioned(key, marker, tag=tag, if_version=version)
         except FAILURES as error:
             self._warm.faults.write("storing", error)
             return None
         self._warm.faults.writes += version is None and written is None
         return written
 
-    def _keep(self, key: Key, value: Any, reading: Reading, watch: Written) -> bool:
+    def _keep_locked(self, key: Key, kept: Any, reading: Reading, watch: Written) -> bool:
         """Return whether there was room."""
-        if not (self._codec.is_faithful(reading.tag) and is_immutable(value)):
-            value = self._codec.decode(reading.payload, reading.tag)
         index, version, generation = watch
         self._copies.cache.drop(key)
         self._copies.keep(
-            key, value, reading._replace(watch=(index, version), generation=generation)
+            key, kept, reading._replace(watch=(index, version), generation=generation)
         )
         return key in self._copies.entries
 
-    def _reading(
+    def _prepared(
         self, key: Key, value: Any, ttl_seconds: float | None, envelope: Envelope | None
-    ) -> Reading:
-        """Return *value* as if it had been read, under no version yet."""
+    ) -> tuple[Any, Reading]:
+        """Return *value* as it is kept, and as if it had been read, under no version yet."""
         begun = self._clock()
         payload, tag = self._codec.encode(key, value)
         _envelope, body = self._codec.unwrap(key, payload, tag)
@@ -278,7 +298,12 @@ class HotOnly:
         ttl_ms = None if ttl_seconds is None else ttl_seconds * 1000
         if watches is None:  # a tag was dropped since: the value counts for nothing from the start
             watches, ttl_ms = (), 0.0
-        return Reading(body, tag, (0, 0), watches, ttl_ms, envelope, 0, begun)
+        if not (self._codec.is_faithful(tag) and is_immutable(value)):
+            value = self._codec.decode(body, tag)
+        return value, Reading(body, tag, (0, 0), watches, ttl_ms, envelope, 0, begun)
+
+    def _value_of(self, entry: HotEntry) -> Any:
+        return entry.value if entry.tag < 0 else self._codec.decode(entry.value, entry.tag)
 
     def _left_seconds(self, entry: HotEntry) -> float | None:
         return None if entry.deadline is None else entry.deadline - self._clock()

@@ -51,6 +51,7 @@ __all__ = [
     "Shelved",
     "TimeToLive",
     "bound",
+    "is_coroutine_function",
     "without_blocking",
 ]
 
@@ -233,7 +234,7 @@ class Loading:
         self._flights: dict[tuple[int, Key], _Flight] = {}
         self._clock = clock
         self._chance = chance
-        self._refreshing: set[Key] = set()
+        self._refreshing: set[tuple[int, Key]] = set()  # by process, as flights are
         self._tasks: set[asyncio.Task[Any]] = set()  # the loop holds them weakly
 
     # Drivers
@@ -291,7 +292,8 @@ class Loading:
         if isinstance(step, _Do):
             return step.call()
         if isinstance(step, _Join):
-            return bool(concurrent.futures.wait([step.flight], step.seconds).done)
+            seconds = min(step.seconds, threading.TIMEOUT_MAX)
+            return bool(concurrent.futures.wait([step.flight], seconds).done)
         return self._wait(key, step) if isinstance(step, _Wait) else self._call(key, loader)
 
     async def _adrive(self, key: Key, loader: Callable[[], Any], steps: _Steps) -> Any:
@@ -332,7 +334,7 @@ class Loading:
         entered = _loading.set(_loading.get() | {(id(self), key)})
         begun = self._clock()
         try:
-            if _is_coroutine_function(loader):
+            if is_coroutine_function(loader):
                 value = await loader()
             else:
                 value = await asyncio.to_thread(loader)
@@ -371,7 +373,7 @@ class Loading:
             if self._is_ahead(key, shelved, plan.policy):
                 lease = yield _Do(functools.partial(self._take, key, plan))
                 if lease.granted:
-                    in_background(self._lead(key, plan, lease, shelved))
+                    in_background(self._ahead_steps(key, plan, lease, shelved))
             return _served(shelved)
         deadline = self._clock() + plan.policy.longest_wait_seconds
         if self._here is not None:
@@ -426,6 +428,13 @@ class Loading:
             return outcome
         finally:
             yield _Do(functools.partial(self._release, key, lease.token))
+
+    def _ahead_steps(self, key: Key, plan: LoadPlan, lease: Lease, before: Shelved) -> _Steps:
+        """Load before it must be; when that fails, what there is goes on."""
+        if self._here is None:
+            return (yield from self._lead(key, plan, lease, before))
+        outcome = yield from self._lead_for_all(key, plan, self._here, lease)
+        return _served(before) if isinstance(outcome.error, Exception) else outcome
 
     def _load_steps(self, key: Key, plan: LoadPlan, lease: Lease = _NO_LEASE) -> _Steps:
         """Load, and store the value if nothing happened to the key meanwhile."""
@@ -530,7 +539,7 @@ class Loading:
 
     def _knock(self, key: Key, plan: LoadPlan, lease: Lease) -> None:
         """Let the leader know that somebody waits in another process, and for how long."""
-        seconds = plan.policy.longest_wait_seconds
+        seconds = min(plan.policy.longest_wait_seconds, plan.policy.lease_seconds)
         try:
             self._warm.pool.put(_knock_key(key, lease.token), b"", ttl_seconds=seconds)
         except FAILURES as error:
@@ -542,7 +551,7 @@ class Loading:
             return
         if isinstance(outcome.error, Exception):
             self._tell(key, token, outcome.error)
-        elif outcome.error is None and not (outcome.is_kept and here.leave(key, outcome.value)):
+        elif outcome.error is None and not (outcome.is_kept and here.leave(key)):
             self._tell(key, token, _NOT_KEPT)
 
     def _load_here(
@@ -704,19 +713,22 @@ class Loading:
         """Whether the time has come to load anew in the background, and nobody here does."""
         left = shelved.left_seconds
         ahead = policy.refresh_ahead_seconds
-        return bool(ahead) and left is not None and left <= ahead and key not in self._refreshing
+        if not ahead or left is None or left > ahead:
+            return False
+        return (os.getpid(), key) not in self._refreshing
 
     def _in_thread(self, key: Key, loader: Callable[[], Any]) -> _Background:
         """Return what takes steps in a thread of their own."""
+        name = os.getpid(), key
 
         def run(steps: _Steps) -> None:
             try:
                 self._drive(key, loader, steps)
             finally:
-                self._refreshing.discard(key)
+                self._refreshing.discard(name)
 
         def start(steps: _Steps) -> None:
-            self._refreshing.add(key)
+            self._refreshing.add(name)
             threading.Thread(
                 target=run, args=(steps,), name="pmemcache refresh", daemon=True
             ).start()
@@ -725,13 +737,14 @@ class Loading:
 
     def _in_task(self, key: Key, loader: Callable[[], Any | Awaitable[Any]]) -> _Background:
         """Return what takes steps in a task of the running loop."""
+        name = os.getpid(), key
 
         def end(task: asyncio.Task[Any]) -> None:
-            self._refreshing.discard(key)
+            self._refreshing.discard(name)
             self._tasks.discard(task)
 
         def start(steps: _Steps) -> None:
-            self._refreshing.add(key)
+            self._refreshing.add(name)
             task = asyncio.ensure_future(self._adrive(key, loader, steps))
             self._tasks.add(task)
             task.add_done_callback(end)
@@ -757,17 +770,18 @@ def bound(loader: Any, key: Any, *, is_awaited: bool = False) -> Callable[[], An
     if not callable(loader):
         message = f"a loader is a function of the key, not {type(loader).__name__}"
         raise TypeError(message)
-    if not is_awaited and _is_coroutine_function(loader):
+    if not is_awaited and is_coroutine_function(loader):
         message = f"{loader!r} is a coroutine function: load by it with aget_or_load or aget"
         raise TypeError(message)
     return functools.partial(loader, key)
 
 
-def _is_coroutine_function(loader: Callable[..., Any]) -> bool:
+def is_coroutine_function(loader: Callable[..., Any]) -> bool:
+    """Whether a call gives a coroutine; also of an object whose `__call__` gives one."""
     while isinstance(loader, functools.partial):
         loader = loader.func
     return inspect.iscoroutinefunction(loader) or inspect.iscoroutinefunction(
-        getattr(loader, "__call__", None)  # noqa: B004 - of an object
+        getattr(type(loader), "__call__", None)  # noqa: B004 - of its class
     )
 
 

@@ -45,8 +45,10 @@ class LoadPolicy:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        if not self.lease_seconds > 0:
-            message = f"lease_seconds={self.lease_seconds!r}: give more than 0 seconds"
+        if not 0 < self.lease_seconds < math.inf:
+            message = (
+                f"lease_seconds={self.lease_seconds!r}: give more than 0 seconds, not for ever"
+            )
             raise ConfigurationError(message)
         if not 0 <= self.ttl_jitter < _JITTER_MAX:
             message = f"ttl_jitter={self.ttl_jitter!r}: give 0.0 or more and less than 1.0"

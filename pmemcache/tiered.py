@@ -685,10 +685,11 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         """Whether a `get` would find *key*; nothing is loaded."""
         return self.tier_of(key) is not None
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Key]:
         """Iterate over the keys as the pool has them: bytes, of which `get` finds the value.
 
-        A key that is neither str nor bytes stands there by its digest.
+        With the placement "hot-only", over those of this process, as they were given. A key that is
+        neither str nor bytes stands there by its digest.
         """
         if self._here is not None:
             yield from self._here.keys()

@@ -424,6 +424,32 @@ def test_refresh_ahead_loads_in_the_background(make_cache: Make, clock: Any) -> 
     assert cache.get("k") == "new"
 
 
+def test_child_made_by_fork_refreshes_what_its_parent_is_refreshing(
+    make_cache: Make, clock: Any
+) -> None:
+    cache = make_cache(load=pmemcache.LoadPolicy(refresh_ahead_seconds=3, lease_seconds=1))
+    cache.get_or_load("k", lambda _key: "old", 10)
+    clock.advance(cache, 8)
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def slow(_key: str) -> str:
+        has_begun.set()
+        may_end.wait(10)
+        return "parent's"
+
+    assert cache.get_or_load("k", slow, 10) == "old"
+    assert has_begun.wait(10)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        clock.advance(cache, 1.5)  # the parent's lease ends
+        while cache.get("k") != "child's":
+            cache.get_or_load("k", lambda _key: "child's", 10)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    may_end.set()
+
+
 def test_jitter_shortens_the_time_to_live(make_cache: Make) -> None:
     cache = make_cache(load=pmemcache.LoadPolicy(ttl_jitter=0.5), chance=lambda: 0.5)
     cache.get_or_load("k", lambda _key: 1, 100)
@@ -434,6 +460,7 @@ def test_jitter_shortens_the_time_to_live(make_cache: Make) -> None:
     "wrong",
     [
         {"lease_seconds": 0},
+        {"lease_seconds": float("inf")},
         {"wait_seconds": -1},
         {"ttl_jitter": 1.0},
         {"early_beta": -1},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
 import signal
@@ -81,11 +82,14 @@ def test_keeps_nothing_in_the_pool(cache: pmemcache.TieredCache, clock: Any) -> 
     clock.advance(cache, 50)
     assert cache.ttl("key") == pytest.approx(50, abs=0.1)
     assert cache.get_or_load("key", lambda _key: 2) == [1]
-    assert list(cache) == [b"key"]
+    cache.set(b"bytes", 3)
+    assert dict(cache.items()) == {"key": [1], b"bytes": 3}
+    assert cache.delete(b"bytes")
     assert cache.delete("key")
     assert not cache.delete("key")
     assert cache.get_or_load("key", lambda _key: 2) == 2
     assert cache.get("key") == 2
+    assert len(cache) == 1
     assert cache.delete_many(["key", "nothing"]) == 1
     assert len(cache) == 0
 
@@ -407,7 +411,7 @@ def test_value_is_in_the_pool_only_for_who_waits_and_not_for_long(
     cache.get_or_load("k", lambda _key: "secret" * 100)
     assert cache.stats().pool.payload_bytes < 300
     assert cache._here is not None
-    assert cache._here.leave("k", "secret" * 100)
+    assert cache._here.leave("k")
     left = [key for key in cache.pool.keys(b"") if key.startswith(b"\xff\x00pmc:v:")]
     assert len(left) == 1
     info = cache.pool.info(left[0])
@@ -421,7 +425,7 @@ def test_time_to_live_of_a_shared_value_counts_from_its_load(
 ) -> None:
     cache.get_or_load("k", lambda _key: "value", ttl)
     assert cache._here is not None
-    assert cache._here.leave("k", "value")
+    assert cache._here.leave("k")
     clock.advance(cache, 1.5)
     assert other.get_or_load("k", lambda _key: "mine", ttl) == "value"
     mine, theirs = cache.ttl("k"), other.ttl("k")
@@ -437,7 +441,7 @@ def test_left_value_is_not_found_after_a_change(
     third = make_cache(cache.pool, policy=HOT_ONLY)
     cache.get_or_load("k", lambda _key: "old")
     assert cache._here is not None
-    assert cache._here.leave("k", "old")
+    assert cache._here.leave("k")
     if change == "set":
         third.set("k", "newer")
     elif change == "delete and load":
@@ -445,3 +449,113 @@ def test_left_value_is_not_found_after_a_change(
         third.get_or_load("k", lambda _key: "newer")
     expected = "old" if change == "nothing" else "mine"
     assert other.get_or_load("k", lambda _key: "mine") == expected
+
+
+class Meddler:
+    """A serializer during whose next `loads` something else happens."""
+
+    tag = 16
+
+    def __init__(self) -> None:
+        self.meddle: Callable[[], object] | None = None
+
+    def dumps(self, value: Any) -> bytes:
+        return repr(value).encode()
+
+    def loads(self, payload: bytes) -> Any:
+        meddle, self.meddle = self.meddle, None
+        if meddle is not None:
+            meddle()
+        return ast.literal_eval(payload.decode())
+
+
+@pytest.mark.parametrize("change", ["delete", "set", "clear"])
+def test_touch_puts_nothing_back(
+    cache: pmemcache.TieredCache, make_cache: Make, change: str
+) -> None:
+    serializer = Meddler()
+    mine = make_cache(cache.pool, policy=HOT_ONLY, serializer=serializer)
+    mine.set("key", [1])
+    serializer.meddle = {
+        "delete": lambda: cache.delete("key"),
+        "set": lambda: cache.set("key", 2),
+        "clear": cache.clear,
+    }[change]
+    assert not mine.touch("key", 50)
+    assert mine.get("key") is None
+    assert cache.get("key") == (2 if change == "set" else None)
+
+
+def test_incr_puts_nothing_back(
+    cache: pmemcache.TieredCache, other: pmemcache.TieredCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def added(key: str, value: int, delta: int) -> int:
+        monkeypatch.undo()
+        other.delete(key)
+        return value + delta
+
+    cache.set("n", 5)
+    monkeypatch.setattr("pmemcache.hot_only.added", added)
+    assert cache.incr("n") is None
+    assert cache.get("n") is None
+
+
+def test_set_during_a_load_of_this_process_stays(cache: pmemcache.TieredCache) -> None:
+    def load(key: str) -> str:
+        cache.set(key, "newer")
+        return "loaded"
+
+    for _round in range(2):
+        assert cache.get_or_load("key", load, tags=("t",)) == "loaded"
+        assert cache.get("key") == "newer"
+        cache.delete("key")
+
+
+def test_what_was_set_after_the_load_is_left_not_what_was_loaded(
+    cache: pmemcache.TieredCache, other: pmemcache.TieredCache
+) -> None:
+    cache.get_or_load("key", lambda _key: "loaded")
+    cache.set("key", "newer")
+    assert cache._here is not None
+    assert cache._here.leave("key")
+    assert other.get_or_load("key", lambda _key: "mine") == "newer"
+
+
+def test_refresh_ahead_loads_for_this_process_alone(
+    make_cache: Make, clock: Any, other: pmemcache.TieredCache, cache: pmemcache.TieredCache
+) -> None:
+    load = pmemcache.LoadPolicy(refresh_ahead_seconds=3)
+    mine = make_cache(cache.pool, policy=HOT_ONLY, load=load)
+    mine.get_or_load("key", lambda _key: "old", 10)
+    other.get_or_load("key", lambda _key: "theirs", 100)
+    clock.advance(cache, 8)
+    assert mine.get_or_load("key", lambda _key: "new", 10) == "old"
+    stop = time.monotonic() + 10
+    while mine.get("key") != "new":
+        assert time.monotonic() < stop
+        time.sleep(0.001)
+    assert other.get("key") == "theirs"
+    assert cache.get("key") is None  # it is not in the pool
+
+
+def test_signed_cache_keeps_what_another_process_has(make_cache: Make) -> None:
+    signer = pmemcache.Signer(b"a secret of sixteen bytes or more")
+    mine = make_cache(policy=HOT_ONLY, signer=signer)
+    theirs = make_cache(mine.pool, policy=HOT_ONLY, signer=signer)
+    mine.set("key", 1)
+    assert theirs.get("key") is None
+    assert theirs.get_or_load("key", lambda _key: 2) == 2
+    assert mine.get("key") == 1
+    assert theirs.stats().undecodable == 0
+    mine.set("key", 3)
+    assert theirs.get("key") is None
+
+
+def test_wait_without_an_end_waits(make_cache: Make) -> None:
+    cache = make_cache(policy=HOT_ONLY, load=pmemcache.LoadPolicy(wait_seconds=float("inf")))
+    load = Slow("value")
+    with ThreadPoolExecutor(2) as threads:
+        answers = [threads.submit(cache.get_or_load, "key", load) for _thread in range(2)]
+        waited(cache, 1)
+        load.may_end.set()
+        assert [answer.result() for answer in answers] == ["value"] * 2
