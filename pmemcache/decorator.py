@@ -35,6 +35,7 @@ from pmemcache.config import default_path
 from pmemcache.errors import ConfigurationError, KeyEncodingError
 from pmemcache.faults import FAILURES
 from pmemcache.keys import canonical, digest
+from pmemcache.loaders import is_coroutine_function
 from pmemcache.naming import function_name, source_version
 from pmemcache.stats import counted
 from pmemcache.tiered import TieredCache
@@ -220,7 +221,7 @@ def _decorate(function: Any, options: _Options) -> Any:
         )
         raise TypeError(message)
     calls = _Calls(function, options)
-    make = _async_wrapper if inspect.iscoroutinefunction(function) else _wrapper
+    make = _async_wrapper if calls.is_async else _wrapper
     wrapper: Any = functools.update_wrapper(make(calls), function)
     # Lambdas show the signatures that functools shows: without the annotations of a method.
     wrapper.cache_info = lambda: calls.info()  # noqa: PLW0108 - see above
@@ -282,7 +283,7 @@ class _Calls(Generic[_R]):
         self.options = options
         self.hits = itertools.count()
         self.misses = itertools.count()
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.is_async = is_coroutine_function(function)
         self._name = options.name or function_name(function, tell_files_apart=options.cache is None)
         version = options.version
         if version == "source":
@@ -304,10 +305,7 @@ class _Calls(Generic[_R]):
         if options.cache is None:
             _DEFAULT.users.add(self)
         self.must_load = self._must_load()
-        try:
-            self._signature: inspect.Signature | None = inspect.signature(function)
-        except ValueError:  # some built-in functions have none
-            self._signature = None
+        self._signatures = list(_signatures(function))
 
     def cache(self) -> TieredCache | None:
         """Return the cache; None when nothing is to be remembered, or it cannot be opened."""
@@ -356,13 +354,14 @@ class _Calls(Generic[_R]):
 
     def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[str, Any]]:
         """Return the name and value of each argument, defaults included."""
-        if self._signature is None:
+        if not self._signatures:
             named = [(str(position), value) for position, value in enumerate(args)]
             return [*named, *kwargs.items()]
-        try:
-            bound = self._signature.bind(*args, **kwargs)
-        except TypeError:
-            bound = None
+        bound = None
+        for signature in self._signatures:
+            with contextlib.suppress(TypeError):
+                bound = signature.bind(*args, **kwargs)
+                break
         if bound is None:
             self.function(*args, **kwargs)  # raises an error that says it better
             message = f"{self._name} does not take these arguments"
@@ -370,7 +369,7 @@ class _Calls(Generic[_R]):
         bound.apply_defaults()
         named = []
         for name, value in bound.arguments.items():
-            kind = self._signature.parameters[name].kind
+            kind = bound.signature.parameters[name].kind
             if kind is inspect.Parameter.VAR_POSITIONAL:
                 named += [(f"*{name}{position}", each) for position, each in enumerate(value)]
             elif kind is inspect.Parameter.VAR_KEYWORD:
@@ -395,8 +394,8 @@ class _Calls(Generic[_R]):
 
     def _is_default(self, name: str, value: Any) -> bool:
         """Whether *value* is the object that stands in the signature: it needs no form then."""
-        parameter = None if self._signature is None else self._signature.parameters.get(name)
-        return parameter is not None and parameter.default is value
+        parameters = [each.parameters.get(name) for each in self._signatures]
+        return any(each is not None and each.default is value for each in parameters)
 
     # Results
 
@@ -520,6 +519,14 @@ class _Calls(Generic[_R]):
         info = CacheInfo(counted(self.hits), counted(self.misses), self.options.maxsize, currsize)
         info.tiers = tiers
         return info
+
+
+def _signatures(function: Callable[..., Any]) -> Iterator[inspect.Signature]:
+    """Return what *function* takes: as what it wraps says, and if it passes other arguments on."""
+    with contextlib.suppress(ValueError):  # some built-in functions have none
+        yield inspect.signature(function)
+        if hasattr(function, "__wrapped__"):
+            yield inspect.signature(function, follow_wrapped=False)
 
 
 def _is_simple(value: Any) -> bool:

@@ -9,6 +9,7 @@ share a name with something else, and would then be handed its results; so they 
 *   Within a function and with captured variables, or defaults that cannot be written down, which
     can differ from one to the next: a name of its own, shared only with children made by fork.
     Pass `name=` to share its results with others.
+*   Bound to an object: what a key has of that object; if it has no form, a name of its own.
 *   In a wrapper, as `functools.wraps` makes them: a digest of which wrapper it is and of what it
     has captured. What cannot be written down is an error that asks for `name=`: another wrapper
     could have captured something else, here or in another process.
@@ -21,7 +22,7 @@ import inspect
 import logging
 import os
 from pathlib import Path
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from pmemcache.errors import ConfigurationError, KeyEncodingError
@@ -53,7 +54,10 @@ def function_name(function: Callable[..., Any], *, tell_files_apart: bool) -> st
         return f"{type(plain).__module__}.{type(plain).__qualname__}@{_own_token()}"
     parts = [f"{module}.{qualified}"]
     code = getattr(plain, "__code__", None)
-    if code is not None:
+    if code is None:
+        if "<" in qualified or module == "__main__":  # a class, which has no code to tell it by
+            parts.append(_own_token())
+    else:
         if tell_files_apart or module == "__main__":
             parts.append(digest(os.path.realpath(code.co_filename).encode()).hex()[:12])
         if "<" in qualified or module == "__main__":
@@ -62,6 +66,7 @@ def function_name(function: Callable[..., Any], *, tell_files_apart: bool) -> st
     wrappers = _wrappers(function)
     if wrappers:
         parts.append(digest(b"\0".join(wrappers)).hex()[:12])
+    parts += map(_owner, _owners(function))
     return "@".join(parts)
 
 
@@ -91,6 +96,24 @@ def _has_written_defaults(function: Callable[..., Any]) -> bool:
     except KeyEncodingError:
         return False
     return True
+
+
+def _owners(function: Any) -> list[Any]:
+    """Return what the bound methods among *function* and what it wraps are bound to."""
+    owners = []
+    while function is not None:
+        if isinstance(function, MethodType):
+            owners.append(function.__self__)
+        function = getattr(function, "__wrapped__", None)
+    return owners
+
+
+def _owner(owner: Any) -> str:
+    """Return what tells the methods of *owner* from those of others."""
+    try:
+        return digest(canonical(owner)).hex()[:12]
+    except KeyEncodingError:
+        return _own_token()
 
 
 def _wrappers(function: Any) -> list[bytes]:

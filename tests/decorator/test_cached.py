@@ -276,6 +276,16 @@ def test_coroutine_functions(cache: pmemcache.TieredCache) -> None:
     assert len(calls) == 3
 
 
+def test_object_that_is_called_as_a_coroutine_function(cache: pmemcache.TieredCache) -> None:
+    class Doubler:
+        async def __call__(self, number: int) -> int:
+            return 2 * number
+
+    double = pmemcache.cached(cache=cache)(Doubler())
+    assert [asyncio.run(double(4)) for _call in range(2)] == [8, 8]
+    assert double.cache_info()[:2] == (1, 1)
+
+
 def test_generators_are_refused() -> None:
     with pytest.raises(TypeError, match="read only once"):
 
@@ -363,6 +373,65 @@ def test_wrappers_of_one_function_do_not_share_results(cache: pmemcache.TieredCa
         *(-5, -10, -15, 15, -15, 5, 10, 10)
     ] * 2
     assert len({cached(way).cache_key(-5) for way in ways}) == len(ways)
+
+
+class Scale:
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    def times(self, number: int) -> int:
+        return self.factor * number
+
+    @negated
+    def less(self, number: int) -> int:
+        return self.factor * number
+
+
+@dataclass(frozen=True)
+class NamedScale(Scale):
+    factor: int
+
+
+def test_methods_of_different_objects_do_not_share_results(cache: pmemcache.TieredCache) -> None:
+    cached = pmemcache.cached(cache=cache)
+    ways = [
+        way for kind in (Scale, NamedScale) for n in (2, 3) for way in (kind(n).times, kind(n).less)
+    ]
+    functions = [cached(way) for way in ways]
+    assert [each(5) for each in functions] == [10, -10, 15, -15] * 2
+    assert len({each.cache_key(5) for each in functions}) == len(ways)
+    assert cached(NamedScale(2).times).cache_key(5) == functions[4].cache_key(5)
+
+
+def test_classes_within_functions_do_not_share_results(cache: pmemcache.TieredCache) -> None:
+    def made(kind: type) -> Any:
+        class Made:
+            def __new__(cls, number: int) -> Any:
+                return kind(number)
+
+        return pmemcache.cached(cache=cache)(Made)
+
+    assert made(int)(5) == 5
+    assert made(str)(5) == "5"
+
+
+def test_wrapper_that_passes_more_arguments_on(cache: pmemcache.TieredCache) -> None:
+    def with_rate(function: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> int:
+            return function(10, *args, **kwargs)
+
+        return wrapper
+
+    @pmemcache.cached(cache=cache)
+    @with_rate
+    def price(rate: int, number: int) -> int:
+        return rate * number
+
+    assert [price(2), price(3), price(2), price(number=2)] == [20, 30, 20, 20]
+    assert price.cache_info()[:2] == (1, 3)
+    with pytest.raises(TypeError, match="number"):
+        price()
 
 
 class Multiplier:
