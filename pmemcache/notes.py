@@ -39,7 +39,8 @@ class Notes:
         """Have room for what is noted beside so many entries; no note is lost."""
         while len(self._table) < self._each * entries:
             # A place is the lower bits of a hash, one more now: it is in either half.
-            self._table *= 2
+            # Not in its place, for other threads may be reading it.
+            self._table = self._table * 2
 
     def get(self, key: Any) -> int:
         """Return the note of *key*, 1 to 255, or 0."""

@@ -330,7 +330,12 @@ class WarmTier:
                 if self.store(key, initial + delta, ttl_seconds, version=version):
                     return initial + delta
                 continue
-            total = added(key, self.codec.decode(reading.payload, reading.tag), delta)
+            try:
+                value = self.codec.decode(reading.payload, reading.tag)
+            except DecodeError as error:  # it is removed, and missing
+                self.undecodable(key, version, error)
+                continue
+            total = added(key, value, delta)
             left = None if reading.fresh_ms is None else reading.fresh_ms / 1000
             if self.store(key, total, left, envelope=reading.envelope, version=version):
                 return total

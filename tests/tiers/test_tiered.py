@@ -354,3 +354,11 @@ def test_two_caches_of_one_pool_see_each_other(make_cache: Make, heat: Callable[
     assert other.get("key") == "new"
     other.close()
     assert one.get("key") == "new"
+
+
+def test_incr_takes_what_cannot_be_decoded_for_missing(cache: pmemcache.TieredCache) -> None:
+    for initial, expected in ((None, None), (1, 2)):
+        cache.pool.put("n", b"no JSON", tag=4)
+        assert cache.incr("n", initial=initial) == expected
+    assert cache.get("n") == 2
+    assert cache.stats().undecodable == 2
