@@ -63,6 +63,7 @@ __all__ = [
     "CffiDoor",
     "Door",
     "WithoutWaiting",
+    "checked_ttl",
     "open_door",
     "peek",
     "raise_status",
@@ -252,6 +253,16 @@ def _ttl_ms(seconds: object) -> int:
     if seconds >= _TTL_MAX_MS / 1000:
         return _TTL_NONE
     return seconds * 1000 if isinstance(seconds, int) else math.ceil(seconds * 1000 - 1e-6)
+
+
+def checked_ttl(seconds: float | None) -> float | None:
+    """Return *seconds*, which are a time to live.
+
+    Raises:
+        TypeError, ValueError: They are none.
+    """
+    _ttl_ms(seconds)
+    return seconds
 
 
 def _integer(name: str, given: object, lowest: int, highest: int) -> int:

@@ -220,6 +220,13 @@ def _decorate(function: Any, options: _Options) -> Any:
             "remembered; return a list or a tuple instead"
         )
         raise TypeError(message)
+    cache: Any = options.cache
+    if not (cache is None or isinstance(cache, TieredCache) or callable(cache)):
+        message = (
+            f"cache= is a TieredCache or a function that returns one, not {type(cache).__name__}: "
+            f"give TieredCache({cache!r})"
+        )
+        raise TypeError(message)
     calls = _Calls(function, options)
     make = _async_wrapper if calls.is_async else _wrapper
     wrapper: Any = functools.update_wrapper(make(calls), function)
@@ -306,6 +313,10 @@ class _Calls(Generic[_R]):
             _DEFAULT.users.add(self)
         self.must_load = self._must_load()
         self._signatures = list(_signatures(function))
+
+    def __cache_key__(self) -> str:
+        """Return by what a cached function is known that is cached once more."""
+        return self._name
 
     def cache(self) -> TieredCache | None:
         """Return the cache; None when nothing is to be remembered, or it cannot be opened."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+from pmemcache.binding import checked_ttl
 from pmemcache.envelope import GENERATION_BYTES, Envelope
 from pmemcache.faults import FAILURES
 from pmemcache.immutability import is_immutable
@@ -291,6 +292,7 @@ class HotOnly:
         self, key: Key, value: Any, ttl_seconds: float | None, envelope: Envelope | None
     ) -> tuple[Any, Reading]:
         """Return *value* as it is kept, and as if it had been read, under no version yet."""
+        checked_ttl(ttl_seconds)
         begun = self._clock()
         payload, tag = self._codec.encode(key, value)
         _envelope, body = self._codec.unwrap(key, payload, tag)

@@ -26,6 +26,7 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypedDict, TypeVar
 
+from pmemcache.binding import checked_ttl
 from pmemcache.envelope import Envelope
 from pmemcache.errors import LoaderError, WouldWaitError
 from pmemcache.faults import FAILURES
@@ -105,7 +106,7 @@ class LoadPlan:
     def ttl_of(self, value: Any, chance: float) -> float | None:
         """Return the time to live of *value*, jittered by *chance*."""
         ttl = self.ttl_seconds(value) if callable(self.ttl_seconds) else self.ttl_seconds
-        return self.policy.jittered(ttl, chance)
+        return self.policy.jittered(checked_ttl(ttl), chance)
 
     def keeps(self, value: Any) -> bool:
         """Whether *value* is to be stored."""

@@ -286,6 +286,22 @@ def test_object_that_is_called_as_a_coroutine_function(cache: pmemcache.TieredCa
     assert double.cache_info()[:2] == (1, 1)
 
 
+def test_cached_function_can_be_cached_once_more(
+    cache: pmemcache.TieredCache, make_cache: Callable[..., pmemcache.TieredCache]
+) -> None:
+    far = pmemcache.cached(cache=make_cache(), name="far")(number_itself)
+    near = pmemcache.cached(cache=cache)(far)
+    assert [near(4) for _call in range(2)] == [4, 4]
+    assert (near.cache_info()[:2], far.cache_info()[:2]) == ((1, 1), (0, 1))
+    again = pmemcache.cached(cache=cache)(far)
+    assert again.cache_key(4) == near.cache_key(4)
+
+
+def test_what_is_no_cache_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"not PosixPath: give TieredCache\("):
+        pmemcache.cached(cache=tmp_path)(number_itself)  # type: ignore[call-overload]
+
+
 def test_generators_are_refused() -> None:
     with pytest.raises(TypeError, match="read only once"):
 

@@ -194,9 +194,14 @@ async def _coroutine_function(key: str) -> str:
     return key
 
 
+@pytest.mark.parametrize("policy", [None, "hot=1MiB,placement=hot-only"])
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda cache: cache.set("k", 1, float("nan")), ValueError, "ttl_seconds must be a finite"),
+        (lambda cache: cache.add("k", 1, "x"), TypeError, "ttl_seconds must be a finite"),
+        (lambda cache: cache.get_or_load("k", str, "x"), TypeError, "ttl_seconds must be a finite"),
+        (lambda cache: cache.get_or_load("k", str, float("nan")), ValueError, "must be a finite"),
         (lambda cache: cache.set("k", 1, grace_seconds=-1), ValueError, "grace_seconds must be 0"),
         (lambda cache: cache.set("k", 1, grace_seconds="x"), TypeError, "a number of seconds"),
         (lambda cache: cache.get_or_load("k", str, 1, -1), ValueError, "grace_seconds must be 0"),
@@ -206,8 +211,9 @@ async def _coroutine_function(key: str) -> str:
     ],
 )
 def test_wrong_argument_is_named(
-    cache: pmemcache.TieredCache, call: Any, error: type[Exception], message: str
+    make_cache: Make, call: Any, error: type[Exception], message: str, policy: str | None
 ) -> None:
+    cache = make_cache(policy=policy)
     with pytest.raises(error, match=message):
         call(cache)
     assert "k" not in cache
