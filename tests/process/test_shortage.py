@@ -232,7 +232,7 @@ def test_read_only_file_system_is_an_error_that_names_it(mount: Callable[..., Pa
 
 @pytest.mark.parametrize(("huge", "is_slow"), [("advise", True), ("within_size", False)])
 def test_doctor_knows_which_mounts_give_huge_pages(
-    huge: str, is_slow: bool, mount: Callable[..., Path]
+    huge: str, mount: Callable[..., Path], *, is_slow: bool
 ) -> None:
     found = diagnose(mount("-t", "tmpfs", "-o", f"size=4m,huge={huge}", "none"))
     assert found.huge_pages == huge
