@@ -424,7 +424,8 @@ propose_small(struct shard *shard)
 }
 
 /* The first of the main queue without heat; those before it lose one unit, or all
- * of it if they are large, and go to the end. Readers may heat them up again: patience has an end. */
+ * of it if they are large, and go to the end. Readers may heat them up again:
+ * patience has an end. */
 static uint32_t
 propose_main(struct shard *shard)
 {
