@@ -2,9 +2,10 @@
 
 python benchmarks/restart.py [--mib 1024] [--value-bytes 1024] [--rounds 9] [--pools /dev/shm]
 
-After a clean end of its users, and after they were killed at work; and what the first look at each
-value costs, which verifies it, beside the second. Both with their page faults: the first is a
-worker's first pass over the pool.
+After a clean end of its users, and after four of them were killed at work: until the pool is open,
+and until the first key was got; what the first puts cost, which recover the shards whose owners
+were killed; and what the first look at each value costs, which verifies it, beside the second. Both
+with their page faults: the first is a worker's first pass over the pool.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def line_of(run: dict[str, Any], end: str) -> str:
     worst = figures["open_ms_worst"] / gib
     return (
         f"{run['value_bytes']:6} B, {end}: {figures['open_ms_median'] / gib:7.1f} ms/GiB, "
-        f"worst {worst:7.1f} (target <= {TARGET_MS_A_GIB:.0f}); "
+        f"worst {worst:7.1f} (target <= {TARGET_MS_A_GIB:.0f}), first get after "
+        f"{figures['first_get_ms'] / gib:.1f}; first puts {figures['first_puts_ms']:.1f} ms, "
+        f"slowest {figures['slowest_put_ms']:.1f} ({figures['recoveries']} shards recovered); "
         f"first look {figures['first_look_ns']} ns, second {figures['second_look_ns']} ns, "
         f"page faults {figures['first_look_page_faults']} and "
         f"{figures['second_look_page_faults']}; "

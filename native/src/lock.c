@@ -15,6 +15,7 @@
 #define LOCK_WAITERS 0x80000000u
 #define PLACE_BITS 13u
 #define PLACE_MASK ((1u << PLACE_BITS) - 1)
+static_assert((LOCK_LEFT & PLACE_MASK) == PLACE_MASK, "the place of no owner");
 #define INCARNATION_MASK ((1u << 18) - 1)
 
 #define SPINS 200
@@ -119,7 +120,15 @@ lock_take(_Atomic uint32_t *word, uint32_t owner, const struct lock_wait *wait)
     uint64_t began_ns;
     bool slept = false;
 
-    if (LIKELY(swap_word(word, 0, owner)) || spin_for(word, owner))
+    if (LIKELY(swap_word(word, 0, owner)))
+        return LOCK_TAKEN;
+    if (load_relaxed(word) == LOCK_LEFT) {
+        if (wait->timeout_ns == 0)
+            return LOCK_BUSY; /* repairing takes time as well */
+        if (swap_word(word, LOCK_LEFT, owner))
+            return LOCK_INHERITED;
+    }
+    if (spin_for(word, owner))
         return LOCK_TAKEN;
     if (wait->timeout_ns == 0)
         return LOCK_BUSY;

@@ -11,6 +11,7 @@
  * docs/locking.md.
  *
  *   word   waiters 1 | incarnation 18 | place + 1: 13      0: free
+ *          LOCK_LEFT: nobody's, of those who died with everybody else
  */
 #ifndef PMC_LOCK_H
 #define PMC_LOCK_H
@@ -23,6 +24,10 @@ enum lock_result {
     LOCK_BUSY,      /* not free, and the caller would not wait */
     LOCK_TIMED_OUT,
 };
+
+/* What whoever adopts a pool writes in place of a dead owner: to be repaired before
+ * use, and no place to look at for a sign of life. */
+#define LOCK_LEFT UINT32_C(0x1fff)
 
 /* Is the process that this owner word names still alive? */
 typedef bool (*lock_owner_lives_fn)(void *context, uint32_t owner);
@@ -41,7 +46,8 @@ bool lock_owner_is(uint32_t owner, uint32_t place, uint32_t incarnation);
 /*
  * Take the lock for owner. Spins briefly, then sleeps in slices, looking after
  * each whether the owner still lives. Never waits longer than timeout_ns by
- * more than one slice (10 ms).
+ * more than one slice (10 ms). A lock that was left is inherited at once, by who would
+ * wait.
  */
 enum lock_result lock_take(_Atomic uint32_t *word, uint32_t owner,
                            const struct lock_wait *wait);

@@ -204,8 +204,10 @@ void shard_foresee_freeing_locked(const struct shard *shard, uint32_t slot);
  * dying in it is no worse than dying before. */
 void shard_recover_locked(struct shard *shard);
 
-/* Do the numbers in the header fit the shard and each other, and was nothing begun
- * and not ended? */
+/* Do the numbers in the header that readers go by fit the shard? */
+bool shard_geometry_is_possible(const struct shard *shard);
+
+/* ... and the others each other, and was nothing begun and not ended? */
 bool shard_is_settled(const struct shard *shard);
 
 /* ---- shard_keys.c ---- */

@@ -117,24 +117,30 @@ mark_unverified(struct shard *shard, uint32_t from, uint32_t count)
 }
 
 /* Everything is as the last holder of a free lock left it, which is in order; so there
- * is nothing to rebuild. An owner that died, and numbers that cannot be, are another
- * matter. All other bytes that lay in a file are looked at where they are used, as
- * they always are, and values are checked before they are served. */
+ * is nothing to rebuild. A shard whose owner died, or which contradicts itself, is as
+ * sound for readers as it was for those of the dead: its first writer recovers it.
+ * Numbers that readers go by must be right before. All other bytes that lay in a file
+ * are looked at where they are used, as they always are, and values are checked before
+ * they are served. */
 void
 shard_adopt(struct shard *shard)
 {
     struct shard_header *header = shard->header;
+    bool possible = shard_geometry_is_possible(shard);
 
     store_relaxed(&header->giving_owner, 0);
-    if (load_relaxed(&header->lock) != 0 || !shard_is_settled(shard)) {
-        /* Of whoever dies in here, too, the next one must know: an owner, and no free
-         * lock, until all is recovered. */
-        store_relaxed(&header->lock, lock_owner(0, 0));
+    /* Who dies in here leaves it so: no free lock until all is recovered. */
+    if (load_relaxed(&header->lock) != 0 || !shard_is_settled(shard))
+        store_relaxed(&header->lock, LOCK_LEFT);
+    STEP("adopt.left");
+    if (!possible) {
         shard_recover_locked(shard);
         store_relaxed(&header->lock, 0);
     }
     STEP("adopt.settled");
     mark_unverified(shard, 0, load_relaxed(&header->bucket_count));
+    mark_unverified(shard, shard->max_buckets, load_relaxed(&header->overflow_limit));
+    /* An update that is taken back puts this into its slot. */
+    header->intent_old.state |= STATE_UNVERIFIED;
     STEP("adopt.marked");
-    mark_unverified(shard, shard->max_buckets, header->overflow_used);
 }

@@ -124,8 +124,8 @@ drop_slot(struct shard *shard, uint32_t primary, uint32_t slot)
 /* ---- steps ----------------------------------------------------------- */
 
 /* Numbers that could not be true would send everything else astray. */
-static bool
-geometry_is_possible(const struct shard *shard)
+bool
+shard_geometry_is_possible(const struct shard *shard)
 {
     const struct shard_header *header = shard->header;
     uint32_t count = load_relaxed(&header->bucket_count);
@@ -143,7 +143,7 @@ shard_is_settled(const struct shard *shard)
 {
     const struct shard_header *header = shard->header;
 
-    return geometry_is_possible(shard) &&
+    return shard_geometry_is_possible(shard) &&
            load_relaxed(&header->intent_kind) == INTENT_NONE &&
            load_relaxed(&header->used_blocks) + header->free_blocks +
                    load_relaxed(&header->away_blocks) ==
@@ -159,7 +159,7 @@ mend_geometry(struct shard *shard)
     struct shard_header *header = shard->header;
     bool count_is_true;
 
-    if (geometry_is_possible(shard))
+    if (shard_geometry_is_possible(shard))
         return true;
     if (header->bucket_limit > shard->max_buckets || header->bucket_limit == 0)
         header->bucket_limit = shard->max_buckets;

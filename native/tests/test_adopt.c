@@ -287,6 +287,48 @@ test_what_was_not_verified_stays_so_whatever_happens_to_it(void)
     }
 }
 
+/* As one who is killed while it writes the slot of this key leaves its shard. */
+static void
+die_in_update(struct pmc_cache *cache, uint64_t key)
+{
+    struct shard *shard = &cache->shards[0];
+    struct shard_header *header = shard->header;
+    uint64_t hash = cache_hash(cache, &key, sizeof key);
+    uint32_t slot = index_find_locked(shard, hash, &key, sizeof key);
+
+    CHECK_EQ(shard_lock(shard, false), PMC_OK);
+    header->intent_old = index_read_slot(shard, slot);
+    store_relaxed(&header->intent_slot, slot);
+    store_relaxed(&header->intent_bucket,
+                  index_bucket_of(hash, load_relaxed(&header->bucket_count)));
+    store_relaxed(&header->intent_kind, (uint32_t)INTENT_UPDATE);
+    index_write_begin(&shard->buckets[load_relaxed(&header->intent_bucket)]);
+}
+
+/* Planted bug: who takes the update back, after all were marked, does not mark it. */
+static void
+test_an_update_that_is_taken_back_is_not_verified_either(void)
+{
+    struct place place = make_place();
+    struct pmc_options options = kept_options(&place);
+    struct pmc_cache *cache = open_with(&options);
+    struct pmc_stats stats;
+
+    put_pattern(cache, 3, size_of(3));
+    put_pattern(cache, 4, size_of(4));
+    spoil(cache, 3);
+    die_in_update(cache, 3);
+    pmc_close(cache);
+    cache = open_with(&options);
+    CHECK_EQ(cache->pool->origin, POOL_ADOPTED);
+    CHECK_EQ(read_plain(cache, 3), PMC_MISS);
+    CHECK_EQ(read_plain(cache, 4), PMC_OK);
+    pmc_stats(cache, &stats);
+    CHECK_EQ(stats.recoveries, 1);
+    CHECK_EQ(stats.damaged, 1);
+    close_spoilt(cache, &place);
+}
+
 /* ---- once is enough ----------------------------------------------------- */
 
 /* An entry is checked by its first get; what is put is as it was given. */
@@ -318,6 +360,7 @@ main(void)
 {
     RUN(test_no_way_to_read_serves_what_was_not_verified);
     RUN(test_what_was_not_verified_stays_so_whatever_happens_to_it);
+    RUN(test_an_update_that_is_taken_back_is_not_verified_either);
     RUN(test_verified_entries_and_new_ones_are_not_checked_again);
     return check_report();
 }

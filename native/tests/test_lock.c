@@ -110,6 +110,24 @@ test_the_dead_are_inherited_however_short_the_timeout(void)
     }
 }
 
+/* Planted bugs: whoever would not wait repairs, which takes longer than a wait; the one
+ * who would sleeps first, or looks for a sign of life. */
+static void
+test_what_was_left_is_inherited_at_once_by_who_would_wait(void)
+{
+    const struct lock_wait no_wait = wait_of(always_lives, 0);
+    const struct lock_wait wait = wait_of(always_lives, 60000);
+    _Atomic uint32_t word = LOCK_LEFT;
+
+    CHECK_EQ(lock_take(&word, lock_owner(1, 1), &no_wait), LOCK_BUSY);
+    CHECK_EQ(atomic_load(&word), LOCK_LEFT);
+    CHECK_EQ(lock_take(&word, lock_owner(1, 1), &wait), LOCK_INHERITED);
+    CHECK_EQ(atomic_load(&word), lock_owner(1, 1));
+    lock_release(&word, lock_owner(1, 1));
+    CHECK_EQ(atomic_load(&word), 0);
+    CHECK(lock_owner_place(LOCK_LEFT) >= ATTACHMENTS_MAX);
+}
+
 static void
 test_owner_words_tell_places_and_incarnations_apart(void)
 {
@@ -260,6 +278,7 @@ main(void)
     RUN(test_the_timeout_is_honoured);
     RUN(test_without_a_timeout_a_held_lock_is_busy);
     RUN(test_the_dead_are_inherited_however_short_the_timeout);
+    RUN(test_what_was_left_is_inherited_at_once_by_who_would_wait);
     RUN(test_owner_words_tell_places_and_incarnations_apart);
     RUN(test_a_live_owner_is_waited_for_and_a_dead_one_inherited);
     RUN(test_an_owner_whose_place_was_taken_again_is_dead);

@@ -387,9 +387,36 @@ test_other_options_are_refused_while_the_pool_is_in_use(void)
     remove_place(&place);
 }
 
-/* Adopting looks at no entry and repairs nothing that is in order. */
 static void
-test_adopting_recovers_only_shards_whose_owner_died(void)
+put_inverted(struct pmc_cache *cache, uint64_t keys)
+{
+    for (uint64_t key = 0; key < keys; key++) {
+        uint64_t value = ~key;
+
+        CHECK_EQ(pmc_put(cache, &key, sizeof key, &value, sizeof value, NULL), PMC_OK);
+    }
+}
+
+static uint64_t
+count_inverted(struct pmc_cache *cache, uint64_t keys)
+{
+    uint64_t found = 0;
+
+    for (uint64_t key = 0; key < keys; key++) {
+        uint64_t value = 0;
+
+        found +=
+            pmc_get(cache, &key, sizeof key, &value, sizeof value, 0, NULL) == PMC_OK &&
+            value == ~key;
+    }
+    return found;
+}
+
+/* Adopting looks at no entry and repairs nothing: a shard whose owner died is left to
+ * its first writer, and no reader waits for it. Planted bugs: the shard is taken for
+ * sound; it is recovered by who opens the pool, or by a reader. */
+static void
+test_a_dead_owners_shard_is_recovered_by_its_first_writer(void)
 {
     struct place place = make_place();
     struct pmc_options options = options_at(&place, 4 * SIZE_BYTES);
@@ -403,8 +430,7 @@ test_adopting_recovers_only_shards_whose_owner_died(void)
     child = fork();
     if (child == 0) {
         cache = open_with(&options);
-        for (uint64_t key = 0; key < 3000; key++)
-            CHECK_EQ(pmc_put(cache, &key, sizeof key, &key, sizeof key, NULL), PMC_OK);
+        put_inverted(cache, 3000);
         shard_lock(&cache->shards[2], false);
         give_signal(&ready);
         for (;;)
@@ -413,16 +439,15 @@ test_adopting_recovers_only_shards_whose_owner_died(void)
     await_signal(&ready);
     kill_child(child);
     cache = open_with(&options);
+    CHECK_EQ(count_inverted(cache, 3000), 3000);
+    pmc_stats(cache, &stats);
+    CHECK_EQ(stats.recoveries, 0);
+    put_inverted(cache, 3000);
     pmc_stats(cache, &stats);
     CHECK_EQ(stats.recoveries, 1);
+    CHECK_EQ(stats.lock_timeouts, 0);
     CHECK_EQ(stats.entries, 3000);
-    for (uint64_t key = 0; key < 3000; key++) {
-        uint64_t value = ~key;
-
-        CHECK_EQ(pmc_get(cache, &key, sizeof key, &value, sizeof value, 0, NULL),
-                 PMC_OK);
-        CHECK_EQ(value, key);
-    }
+    CHECK_EQ(count_inverted(cache, 3000), 3000);
     check_sound(cache);
     pmc_close(cache);
     close_signal(&ready);
@@ -869,7 +894,7 @@ main(void)
     RUN(test_a_restart_pool_survives_the_death_of_its_lock_owner);
     RUN(test_damaged_values_of_a_kept_pool_are_misses);
     RUN(test_a_damaged_index_of_a_kept_pool_is_mended);
-    RUN(test_adopting_recovers_only_shards_whose_owner_died);
+    RUN(test_a_dead_owners_shard_is_recovered_by_its_first_writer);
     RUN(test_a_pool_of_an_earlier_boot_is_replaced);
     RUN(test_an_option_that_changed_starts_a_new_pool_and_is_named);
     RUN(test_other_options_are_refused_while_the_pool_is_in_use);
