@@ -375,9 +375,9 @@ release(struct pool *pool)
     guard_remove(pool);
     files_close(pool);
     if (pool->lock_fd >= 0) {
-        /* A child forked a moment ago may share this description: closing it here
-         * would leave the gate closed for as long as that child lives. */
-        seat_gate_open(pool->lock_fd);
+        /* A child made a moment ago may share this description: closing it here would
+         * leave gate and place taken for as long as that child lives. */
+        seat_leave(pool->lock_fd);
         close(pool->lock_fd);
     }
     if (pool->directory_fd >= 0)
@@ -428,6 +428,6 @@ pool_close(struct pool *pool)
     if (attached && pool->named && pool->published &&
         pool->header->identity.lifetime == PMC_VOLATILE)
         remove_if_last(pool);
-    release(pool); /* closing the lock file gives back place and gate */
+    release(pool);
     seat_detach_end();
 }

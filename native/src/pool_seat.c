@@ -320,6 +320,14 @@ seat_gate_open(int lock_fd)
 }
 
 void
+seat_leave(int lock_fd)
+{
+    struct flock all = {.l_type = F_UNLCK, .l_whence = SEEK_SET}; /* to the end */
+
+    fcntl(lock_fd, F_OFD_SETLK, &all);
+}
+
+void
 seat_fork_page_free(struct fork_page *page)
 {
     munmap(page, PAGE_BYTES);

@@ -20,6 +20,10 @@ bool seat_nobody_else(int lock_fd);
  * all are taken. */
 bool seat_attach(struct pool *pool);
 
+/* Give back this description's place and gate, in one step: while the gate is open,
+ * whoever leaves must find no place held by one who has left. */
+void seat_leave(int lock_fd);
+
 /* Between these two no fork() is under way, and children know nothing of the
  * pool any more. */
 void seat_detach_begin(struct pool *pool);

@@ -326,6 +326,40 @@ test_an_idle_raw_clone_of_a_dead_holder_costs_the_timeout_until_it_ends(void)
     remove_place(&place);
 }
 
+/* Make a clone that never uses the pool, and leave. */
+static void
+clone_and_leave(struct pmc_cache *cache)
+{
+    if (raw_clone() == 0)
+        for (;;)
+            pause();
+    pmc_close(cache);
+}
+
+/* Planted bug: the gate is open before the place is given back, so that of two who leave
+ * at once neither is the last. The clone keeps the place's description open for ever. */
+static void
+test_who_has_left_is_nobody_though_a_raw_clone_has_its_files_open(void)
+{
+    struct place place = make_place();
+    struct pmc_options options = options_for(&place, TIMEOUT_MS);
+    struct pmc_cache *cache = open_with(&options);
+    pid_t child = fork();
+
+    if (child == 0) {
+        /* The clone dies with it: the group is its own. */
+        setpgid(0, 0);
+        clone_and_leave(cache);
+        check_exit();
+    }
+    check_child(child);
+    CHECK_EQ(pool_attached(cache->pool), 1);
+    pmc_close(cache);
+    CHECK_EQ(count_files(place.directory, ""), 0);
+    kill(-child, SIGKILL);
+    remove_place(&place);
+}
+
 /* ---- many locks ------------------------------------------------------ */
 
 /* The kernel gives back no more than 2,048 robust mutexes of a dead thread. */
@@ -419,6 +453,7 @@ main(void)
     RUN(test_a_raw_clone_does_not_hold_what_its_parent_holds);
     RUN(test_a_raw_clone_inherits_the_lock_of_its_dead_parent);
     RUN(test_an_idle_raw_clone_of_a_dead_holder_costs_the_timeout_until_it_ends);
+    RUN(test_who_has_left_is_nobody_though_a_raw_clone_has_its_files_open);
     RUN(test_more_locks_than_a_robust_list_has_are_all_inherited);
     RUN(test_a_stopped_holder_costs_the_timeout_and_goes_on_unharmed);
     return check_report();
