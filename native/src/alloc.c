@@ -682,7 +682,9 @@ alloc_rebuild_entry(struct alloc_rebuild *rebuild, uint32_t offset, uint32_t blo
     if (offset < rebuild->end || blocks > limit(rebuild->shard) - offset)
         return false;
     rebuild_gap(rebuild, offset);
-    entry_at(rebuild->shard, offset)->before_blocks = rebuild->last_blocks;
+    /* What says so already is left alone: each write would have to go to memory. */
+    if (entry_at(rebuild->shard, offset)->before_blocks != rebuild->last_blocks)
+        entry_at(rebuild->shard, offset)->before_blocks = rebuild->last_blocks;
     note_used(rebuild->shard, offset, blocks);
     rebuild_add(rebuild, blocks);
     return true;

@@ -12,6 +12,7 @@
 #ifndef PMC_QUEUE_H
 #define PMC_QUEUE_H
 
+#include "bit_map.h"
 #include "layout.h"
 
 void queue_format_locked(struct shard *shard);
@@ -81,5 +82,25 @@ queue_previous(const struct shard *shard, uint32_t slot)
     return queue_link(
         shard, shard->links[slot / BUCKET_STRIDE].previous[slot % BUCKET_STRIDE]);
 }
+
+/*
+ * Rebuilding: call begin, then entry for each slot in use, then end; forget is for one
+ * that is not in use after all. Links that agree are left as they are: to write them
+ * once more would take longer than all the rest.
+ */
+struct queue_rebuild {
+    struct shard *shard;
+    struct bit_map waiting;  /* a bit a slot: in use, and in no piece yet */
+    struct bit_map oldest;   /* the older end of a piece */
+    struct bit_map youngest; /* the younger end of one that is in no queue yet */
+    uint32_t *other;         /* of slots in use; see queue_other() */
+};
+/* False: no memory. queue_rebuild_free() in both cases. */
+bool queue_rebuild_begin(struct queue_rebuild *rebuild, struct shard *shard);
+void queue_rebuild_entry(struct queue_rebuild *rebuild, uint32_t slot);
+void queue_rebuild_forget(struct queue_rebuild *rebuild, uint32_t slot);
+/* Entries that no queue knows come last, in this one. */
+void queue_rebuild_end(struct queue_rebuild *rebuild, uint32_t fallback);
+void queue_rebuild_free(struct queue_rebuild *rebuild);
 
 #endif

@@ -11,61 +11,29 @@
 #include <string.h>
 
 #include "alloc.h"
+#include "bit_map.h"
 #include "evict.h"
 #include "fault.h"
 #include "lease.h"
 #include "queue.h"
 #include "shard.h"
 
-/* One bit a block: does an entry start here? */
-struct start_map {
-    uint64_t *words;
-    uint32_t blocks;
-};
-
-static bool
-map_test(const struct start_map *map, uint32_t block)
-{
-    return (map->words[block / 64] >> (block % 64) & 1) != 0;
-}
-
-static void
-map_set(struct start_map *map, uint32_t block, bool value)
-{
-    uint64_t bit = UINT64_C(1) << (block % 64);
-
-    if (value)
-        map->words[block / 64] |= bit;
-    else
-        map->words[block / 64] &= ~bit;
-}
-
-static void
-map_clear(struct start_map *map)
-{
-    memset(map->words, 0, ((size_t)map->blocks / 64 + 1) * sizeof(uint64_t));
-}
-
-/* The first start at or after block; map->blocks when there is none. */
-static uint32_t
-map_next(const struct start_map *map, uint32_t block)
-{
-    while (block < map->blocks) {
-        uint64_t word = map->words[block / 64] >> (block % 64);
-
-        if (word)
-            return block + (uint32_t)__builtin_ctzll(word);
-        block = (block / 64 + 1) * 64;
-    }
-    return map->blocks;
-}
-
 /* ---- prefetching ------------------------------------------------------ */
 
-/* Entries lie anywhere in the heap. Each would be waited for if it were not asked for
- * so early that a dozen are under way. */
+/* Entries lie anywhere in the heap, and overflow buckets anywhere behind the primary
+ * ones. Each would be waited for if it were not asked for so early that a dozen are
+ * under way. */
 #define BUCKETS_AHEAD 3u
-#define SLOTS_AHEAD 12u
+#define CHAINS_AHEAD 24u
+
+static void
+prefetch_chained(const struct shard *shard, uint32_t number)
+{
+    uint32_t next = index_chain_next(shard, number);
+
+    if (next != NO_BUCKET)
+        __builtin_prefetch(&shard->buckets[next]);
+}
 
 /* What is not in this process's page table cannot be prefetched. */
 static void
@@ -80,34 +48,59 @@ touch_heap(const struct shard *shard)
 
 /* ---- buckets --------------------------------------------------------- */
 
-typedef void (*slot_visitor)(struct shard *shard, uint32_t primary, uint32_t slot,
-                             void *context);
+struct mending {
+    uint32_t *primaries;   /* whose chain each overflow bucket is in, or NO_BUCKET */
+    struct bit_map starts; /* a bit a block: an entry starts here */
+    struct queue_rebuild queues;
+    uint64_t dropped;
+};
 
-/* Call visit for each used slot of a chain. */
+typedef void (*slot_visitor)(struct shard *shard, struct mending *mending,
+                             uint32_t primary, uint32_t slot);
+
 static void
-visit_chain(struct shard *shard, uint32_t primary, slot_visitor visit, void *context)
+prefetch_visit(const struct shard *shard, const struct mending *mending,
+               uint32_t number)
 {
-    uint32_t number = primary;
+    const struct bucket *bucket = &shard->buckets[number];
 
-    for (int hops = 0; number != NO_BUCKET && hops < CHAIN_MAX; hops++) {
-        struct bucket *bucket = &shard->buckets[number];
-
-        for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
-            if (slot_tag(bucket, way) != 0)
-                visit(shard, primary, number * BUCKET_STRIDE + way, context);
-        number = index_chain_next(shard, number);
-    }
+    prefetch_entries(shard, number);
+    for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
+        bit_map_prefetch(&mending->starts, load_relaxed(&bucket->offset[way]));
 }
 
+/* Call visit for each used slot of a bucket. */
 static void
-visit_all(struct shard *shard, slot_visitor visit, void *context)
+visit_bucket(struct shard *shard, struct mending *mending, uint32_t primary,
+             uint32_t number, slot_visitor visit)
+{
+    const struct bucket *bucket = &shard->buckets[number];
+
+    for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
+        if (slot_tag(bucket, way) != 0)
+            visit(shard, mending, primary, number * BUCKET_STRIDE + way);
+}
+
+/* Bucket after bucket as they lie in memory, which is chain after chain only for the
+ * primary ones. */
+static void
+visit_all(struct shard *shard, struct mending *mending, slot_visitor visit)
 {
     uint32_t count = load_relaxed(&shard->header->bucket_count);
+    uint32_t used = shard->header->overflow_used;
 
     for (uint32_t number = 0; number < count; number++) {
         if (number + BUCKETS_AHEAD < count)
-            prefetch_entries(shard, number + BUCKETS_AHEAD);
-        visit_chain(shard, number, visit, context);
+            prefetch_visit(shard, mending, number + BUCKETS_AHEAD);
+        visit_bucket(shard, mending, number, number, visit);
+    }
+    for (uint32_t place = 0; place < used; place++) {
+        uint32_t number = shard->max_buckets + place;
+
+        if (place + BUCKETS_AHEAD < used)
+            prefetch_visit(shard, mending, number + BUCKETS_AHEAD);
+        if (mending->primaries[place] != NO_BUCKET)
+            visit_bucket(shard, mending, mending->primaries[place], number, visit);
     }
 }
 
@@ -230,18 +223,11 @@ settle_intent(struct shard *shard)
     atomic_signal_fence(memory_order_seq_cst);
 }
 
-struct mending {
-    struct start_map *starts;  /* one bit a block: an entry starts here */
-    struct start_map *waiting; /* one bit a slot: it holds one of those */
-    uint64_t dropped;
-};
-
 /* A slot that does not point at a sound entry of this bucket goes. A second slot
  * for the same entry is what an interrupted split or pull leaves: it goes too. */
 static void
-mend_slot(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
+mend_slot(struct shard *shard, struct mending *mending, uint32_t primary, uint32_t slot)
 {
-    struct mending *mending = context;
     struct slot_content content = index_read_slot(shard, slot);
     uint64_t hash;
 
@@ -254,35 +240,35 @@ mend_slot(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
     hash = index_hash_at(shard, content.offset);
     if (!index_belongs(shard, primary, hash) ||
         index_tag(hash) != (content.tag & TAG_HASH) ||
-        map_test(mending->starts, content.offset)) {
+        bit_map_has(&mending->starts, content.offset)) {
         drop_slot(shard, primary, slot);
         return;
     }
-    map_set(mending->starts, content.offset, true);
-    map_set(mending->waiting, slot, true);
+    bit_map_add(&mending->starts, content.offset);
+    queue_rebuild_entry(&mending->queues, slot);
 }
 
 /* Two entries overlap: take both out of the map. */
 static uint64_t
-unmark_overlaps(const struct shard *shard, struct start_map *map)
+unmark_overlaps(const struct shard *shard, struct bit_map *map)
 {
     uint64_t dropped = 0;
-    uint32_t at = map_next(map, 0);
+    uint32_t at = bit_map_next(map, 0);
 
-    while (at < map->blocks) {
+    while (at < map->bits) {
         uint64_t end = at + extent_blocks(shard, at);
-        uint32_t next = map_next(map, at + 1);
+        uint32_t next = bit_map_next(map, at + 1);
         bool overlapped = false;
 
-        while (next < map->blocks && next < end) {
+        while (next < map->bits && next < end) {
             end = max_u64(end, next + extent_blocks(shard, next));
-            map_set(map, next, false);
+            bit_map_remove(map, next);
             overlapped = true;
             dropped++;
-            next = map_next(map, next + 1);
+            next = bit_map_next(map, next + 1);
         }
         if (overlapped) {
-            map_set(map, at, false);
+            bit_map_remove(map, at);
             dropped++;
         }
         at = next;
@@ -291,151 +277,69 @@ unmark_overlaps(const struct shard *shard, struct start_map *map)
 }
 
 static void
-drop_unmarked(struct shard *shard, uint32_t primary, uint32_t slot, void *context)
+drop_unmarked(struct shard *shard, struct mending *mending, uint32_t primary,
+              uint32_t slot)
 {
-    const struct mending *mending = context;
-
-    if (map_test(mending->starts, slot_offset(shard, slot)))
+    if (bit_map_has(&mending->starts, slot_offset(shard, slot)))
         return;
+    queue_rebuild_forget(&mending->queues, slot);
     drop_slot(shard, primary, slot);
-    map_set(mending->waiting, slot, false);
 }
 
+/* What the shard's statistics are made from. */
+struct totals {
+    uint64_t entries;
+    uint64_t mortals;
+    uint64_t used_blocks;
+    uint64_t payload_bytes;
+    uint64_t generation; /* the highest */
+};
+
 static void
-count_nothing(struct shard *shard)
+count_entry(struct totals *totals, const struct entry_head *head, uint32_t blocks)
 {
-    store_relaxed(&shard->header->entries, 0);
-    store_relaxed(&shard->header->mortals, 0);
-    store_relaxed(&shard->header->used_blocks, 0);
-    store_relaxed(&shard->header->payload_bytes, 0);
+    totals->entries++;
+    totals->mortals += entry_deadline(head) != 0;
+    totals->used_blocks += blocks;
+    totals->payload_bytes += (uint64_t)head->key_size + (head->size & EXTENT_SIZE);
+    totals->generation = max_u64(totals->generation, head->generation);
 }
 
 static void
-count_entry(struct shard *shard, const struct entry_head *head, uint32_t blocks)
+store_totals(struct shard *shard, const struct totals *totals)
 {
     struct shard_header *header = shard->header;
 
-    bump_locked(&header->entries, 1);
-    bump_locked(&header->mortals, entry_deadline(head) != 0);
-    bump_locked(&header->used_blocks, blocks);
-    bump_locked(&header->payload_bytes,
-                (uint64_t)head->key_size + (head->size & EXTENT_SIZE));
+    store_relaxed(&header->entries, totals->entries);
+    store_relaxed(&header->mortals, totals->mortals);
+    store_relaxed(&header->used_blocks, totals->used_blocks);
+    store_relaxed(&header->payload_bytes, totals->payload_bytes);
     /* Not the low halves alone: the counter may have gone round since. */
-    if (load_relaxed(&header->generation) < head->generation)
-        store_relaxed(&header->generation, head->generation);
+    if (load_relaxed(&header->generation) < totals->generation)
+        store_relaxed(&header->generation, totals->generation);
 }
 
 /* In the order of addresses. False: two entries overlap. What they say of their sizes
  * is as it was. */
 static bool
-rebuild_extents(struct shard *shard, const struct start_map *starts)
+rebuild_extents(struct shard *shard, const struct bit_map *starts)
 {
+    struct totals totals = {0};
     struct alloc_rebuild rebuild;
 
     alloc_rebuild_begin(&rebuild, shard);
-    count_nothing(shard);
-    for (uint32_t at = map_next(starts, 0); at < starts->blocks;
-         at = map_next(starts, at + 1)) {
+    for (uint32_t at = bit_map_next(starts, 0); at < starts->bits;
+         at = bit_map_next(starts, at + 1)) {
         uint32_t blocks = (uint32_t)extent_blocks(shard, at);
 
         if (!alloc_rebuild_entry(&rebuild, at, blocks))
             return false;
-        count_entry(shard, entry_at(shard, at), blocks);
+        count_entry(&totals, entry_at(shard, at), blocks);
         STEP("recover.extent");
     }
     alloc_rebuild_end(&rebuild);
+    store_totals(shard, &totals);
     return true;
-}
-
-/* ---- queues ---------------------------------------------------------- */
-
-/* The order of each queue as far as its links are whole, oldest first. */
-struct order {
-    /* What the heads lead to, queue after queue; then room; then what leads to the
-     * tails, the last queue first. */
-    uint32_t *slots;
-    size_t front[QUEUES];      /* where the queue's part at the front ends */
-    size_t back[QUEUES];       /* where its part at the back begins */
-    struct start_map *waiting; /* one bit a slot: in use and not yet in order */
-};
-
-/* Is it this slot's turn? One that was being put into a queue, or taken out of it, is
- * in none. */
-static bool
-take_turn(const struct shard *shard, struct order *order, uint32_t number,
-          uint32_t slot)
-{
-    if (slot >= order->waiting->blocks || !map_test(order->waiting, slot) ||
-        (queue_of(shard, slot) != number && queue_of(shard, slot) != 0))
-        return false;
-    map_set(order->waiting, slot, false);
-    return true;
-}
-
-/* From the tail first: the links towards the older end lie close together, those
- * towards the younger end all over the heap. Where one is broken, as a dead writer
- * leaves it, the other way leads to the rest. */
-static void
-read_order(struct shard *shard, struct order *order, uint32_t number)
-{
-    const struct queue *queue = &shard->header->queues[number];
-    size_t front = order->front[number - 1];
-    size_t back = order->back[number - 1];
-    uint32_t slot;
-
-    for (slot = queue->tail; take_turn(shard, order, number, slot);
-         slot = queue_previous(shard, slot))
-        order->slots[--back] = slot;
-    for (slot = queue->head; take_turn(shard, order, number, slot);
-         slot = queue_next(shard, slot))
-        order->slots[front++] = slot;
-    assert(front <= back); /* there is room for every slot once */
-    order->front[number] = front;
-    order->back[number] = back;
-}
-
-static void
-push(struct shard *shard, uint32_t number, uint32_t slot)
-{
-    queue_push_locked(shard, number, slot, slot_blocks(shard, slot));
-}
-
-static void
-push_all(struct shard *shard, uint32_t number, const uint32_t *slots, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (i + 2 * SLOTS_AHEAD < count) {
-            uint32_t slot = slots[i + 2 * SLOTS_AHEAD];
-
-            __builtin_prefetch(slot_bucket(shard, slot), 1);
-            __builtin_prefetch(&shard->links[slot / BUCKET_STRIDE], 1);
-            prefetch_entry(shard, slot_offset(shard, slots[i + SLOTS_AHEAD]));
-        }
-        push(shard, number, slots[i]);
-    }
-}
-
-/* Entries that no queue knows come last. */
-static void
-rebuild_queues(struct shard *shard, struct order *order)
-{
-    uint32_t fallback =
-        shard->policy->bump == BUMP_CLOCK ? QUEUE_LRU_FIRST : QUEUE_MAIN;
-    const struct start_map *waiting = order->waiting;
-
-    for (uint32_t number = 1; number < QUEUES; number++)
-        read_order(shard, order, number);
-    queue_format_locked(shard);
-    for (uint32_t number = 1; number < QUEUES; number++) {
-        size_t front = order->front[number - 1];
-        size_t back = order->back[number];
-
-        push_all(shard, number, order->slots + front, order->front[number] - front);
-        push_all(shard, number, order->slots + back, order->back[number - 1] - back);
-    }
-    for (uint32_t slot = map_next(waiting, 0); slot < waiting->blocks;
-         slot = map_next(waiting, slot + 1))
-        push(shard, fallback, slot);
 }
 
 /* ---- overflow -------------------------------------------------------- */
@@ -455,38 +359,49 @@ skip_empty(struct shard *shard, uint32_t primary, uint32_t at)
     }
 }
 
+/* The chain of one bucket, as far as nobody else's joins it. */
+static void
+rebuild_chain(struct shard *shard, uint32_t *primaries, uint32_t primary)
+{
+    struct shard_header *header = shard->header;
+    uint32_t at = primary;
+
+    for (int hops = 1;; hops++) {
+        uint32_t next;
+        uint32_t place;
+
+        skip_empty(shard, primary, at);
+        next = index_chain_next(shard, at);
+        place = next - shard->max_buckets;
+        /* A link that leads nowhere now must not come to lead somewhere. */
+        if (next == NO_BUCKET || primaries[place] != NO_BUCKET || hops >= CHAIN_MAX) {
+            index_chain_to(shard, at, NO_BUCKET);
+            return;
+        }
+        primaries[place] = primary;
+        if (place >= header->overflow_used)
+            header->overflow_used = place + 1;
+        at = next;
+    }
+}
+
 /* Overflow buckets that no chain reaches are free. */
 static void
-rebuild_overflow(struct shard *shard, struct start_map *seen)
+rebuild_overflow(struct shard *shard, uint32_t *primaries)
 {
     struct shard_header *header = shard->header;
     uint32_t count = load_relaxed(&header->bucket_count);
 
     for (uint32_t number = 0; number < count; number++) {
-        uint32_t at = number;
-        int hops = 0;
-
-        for (;;) {
-            uint32_t next;
-
-            skip_empty(shard, number, at);
-            next = index_chain_next(shard, at);
-            /* A link that leads nowhere now must not come to lead somewhere. */
-            if (next == NO_BUCKET || map_test(seen, next) || ++hops >= CHAIN_MAX) {
-                index_chain_to(shard, at, NO_BUCKET);
-                break;
-            }
-            map_set(seen, next, true);
-            if (next - shard->max_buckets >= header->overflow_used)
-                header->overflow_used = next - shard->max_buckets + 1;
-            at = next;
-        }
+        if (number + CHAINS_AHEAD < count)
+            prefetch_chained(shard, number + CHAINS_AHEAD);
+        rebuild_chain(shard, primaries, number);
     }
     header->overflow_free = NO_BUCKET;
     for (uint32_t number = 0; number < header->overflow_used; number++) {
         uint32_t free = shard->max_buckets + number;
 
-        if (map_test(seen, free))
+        if (primaries[number] != NO_BUCKET)
             continue;
         index_empty_bucket(shard, free);
         shard->links[free].next_free = header->overflow_free;
@@ -509,59 +424,44 @@ make_buckets_even(struct shard *shard)
 
 /* ---- the whole ------------------------------------------------------- */
 
-struct scratch {
-    struct start_map starts; /* one bit a block */
-    struct start_map seen;   /* one bit a slot or bucket */
-    struct order order;
-};
-
 static bool
-scratch_make(const struct shard *shard, struct scratch *scratch)
+mending_begin(struct shard *shard, struct mending *mending)
 {
-    uint32_t blocks = load_relaxed(&shard->header->limit_blocks);
-    uint32_t slots = (shard->max_buckets + shard->max_overflow) * BUCKET_STRIDE;
-    size_t capacity = ((size_t)load_relaxed(&shard->header->bucket_count) +
-                       load_relaxed(&shard->header->overflow_limit)) *
-                      BUCKET_STRIDE;
+    size_t overflow = load_relaxed(&shard->header->overflow_limit);
 
-    scratch->starts = (struct start_map){
-        .words = calloc((size_t)blocks / 64 + 1, sizeof(uint64_t)), .blocks = blocks};
-    scratch->seen = (struct start_map){
-        .words = calloc((size_t)slots / 64 + 1, sizeof(uint64_t)), .blocks = slots};
-    scratch->order = (struct order){.slots = calloc(capacity, sizeof(uint32_t)),
-                                    .back = {capacity},
-                                    .waiting = &scratch->seen};
-    return scratch->starts.words && scratch->seen.words && scratch->order.slots;
+    *mending = (struct mending){.primaries = malloc((overflow + 1) * sizeof(uint32_t))};
+    if (mending->primaries)
+        memset(mending->primaries, 0xff, overflow * sizeof(uint32_t)); /* NO_BUCKET */
+    return queue_rebuild_begin(&mending->queues, shard) && mending->primaries &&
+           bit_map_make(&mending->starts, load_relaxed(&shard->header->limit_blocks));
 }
 
 static void
-scratch_free(struct scratch *scratch)
+mending_end(struct mending *mending)
 {
-    free(scratch->starts.words);
-    free(scratch->seen.words);
-    free(scratch->order.slots);
+    queue_rebuild_free(&mending->queues);
+    free(mending->primaries);
+    free(mending->starts.words);
 }
 
 static bool
-rebuild(struct shard *shard, struct scratch *scratch)
+rebuild(struct shard *shard, struct mending *mending)
 {
-    struct mending mending = {.starts = &scratch->starts, .waiting = &scratch->seen};
-
-    rebuild_overflow(shard, &scratch->seen);
-    map_clear(&scratch->seen);
+    rebuild_overflow(shard, mending->primaries);
     touch_heap(shard);
-    visit_all(shard, mend_slot, &mending);
+    visit_all(shard, mending, mend_slot);
     STEP("recover.slots");
-    if (!rebuild_extents(shard, mending.starts)) {
-        mending.dropped += unmark_overlaps(shard, mending.starts);
-        visit_all(shard, drop_unmarked, &mending);
-        if (!rebuild_extents(shard, mending.starts))
+    if (!rebuild_extents(shard, &mending->starts)) {
+        mending->dropped += unmark_overlaps(shard, &mending->starts);
+        visit_all(shard, mending, drop_unmarked);
+        if (!rebuild_extents(shard, &mending->starts))
             return false; /* somebody writes into the heap right now */
     }
     STEP("recover.extents");
-    rebuild_queues(shard, &scratch->order);
+    queue_rebuild_end(&mending->queues,
+                      shard->policy->bump == BUMP_CLOCK ? QUEUE_LRU_FIRST : QUEUE_MAIN);
     STEP("recover.queues");
-    bump_locked(&shard->header->damaged, mending.dropped);
+    bump_locked(&shard->header->damaged, mending->dropped);
     return true;
 }
 
@@ -569,7 +469,7 @@ void
 shard_recover_locked(struct shard *shard)
 {
     struct shard_header *header = shard->header;
-    struct scratch scratch;
+    struct mending mending;
     bool count_is_true;
 
     if (MUTANT("skip-recovery"))
@@ -579,9 +479,9 @@ shard_recover_locked(struct shard *shard)
     settle_intent(shard);
     index_change_all_begin(shard);
     lease_void_all_locked(shard);
-    if (!scratch_make(shard, &scratch) || !count_is_true || !rebuild(shard, &scratch))
+    if (!mending_begin(shard, &mending) || !count_is_true || !rebuild(shard, &mending))
         shard_clear_locked(shard); /* a cache may forget; it may not lie */
-    scratch_free(&scratch);
+    mending_end(&mending);
     make_buckets_even(shard);
     for (uint32_t i = 0; i < SHARD_VERSIONS && MUTANT("recovery-keeps-version"); i++)
         store_relaxed(&shard->versions[i], load_relaxed(&shard->versions[i]) - 2);

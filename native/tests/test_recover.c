@@ -12,6 +12,7 @@
 
 #define POOL_BYTES (1024u * 1024u)
 #define KEYS 40u
+#define MANY_KEYS 400u /* pieces of queues are of some length then */
 #define VALUE_BYTES 100u
 #define LONG_VALUE_BYTES 1000u
 
@@ -28,13 +29,19 @@ put_number(struct pmc_cache *cache, uint64_t key, size_t value_bytes)
 
 /* All of them are in the small queue then, in the order of their numbers. */
 static struct pmc_cache *
-open_with_keys(void)
+open_with_numbers(uint64_t keys)
 {
     struct pmc_cache *cache = open_private(POOL_BYTES, PMC_EVICT_S3FIFO);
 
-    for (uint64_t key = 0; key < KEYS; key++)
+    for (uint64_t key = 0; key < keys; key++)
         put_number(cache, key, key == 0 ? LONG_VALUE_BYTES : VALUE_BYTES);
     return cache;
+}
+
+static struct pmc_cache *
+open_with_keys(void)
+{
+    return open_with_numbers(KEYS);
 }
 
 static uint32_t
@@ -75,28 +82,36 @@ break_links(struct shard *shard, uint64_t older, unsigned breakage)
         shard->links[to / BUCKET_STRIDE].previous[to % BUCKET_STRIDE] = NO_SLOT;
 }
 
+static void
+check_order_outlives(uint64_t keys, uint64_t older, unsigned breakage)
+{
+    struct pmc_cache *cache = open_with_numbers(keys);
+    struct shard *shard = &cache->shards[0];
+    uint32_t slot;
+
+    break_links(shard, older, breakage);
+    recover(cache);
+    slot = queue_head(shard, QUEUE_SMALL);
+    for (uint64_t key = 0; key < keys; key++) {
+        if (!CHECK_EQ(slot, slot_of(shard, key)))
+            break;
+        slot = queue_next(shard, slot);
+    }
+    CHECK_EQ(slot, NO_SLOT);
+    pmc_close(cache);
+}
+
 /* Planted bugs: queues read from their heads only, or from their tails only; the two
  * parts put together the wrong way round. */
 static void
 test_the_order_of_a_queue_outlives_one_broken_place(void)
 {
-    for (unsigned breakage = BREAK_NOTHING; breakage <= BREAK_BOTH; breakage++)
-        for (uint64_t older = 0; older + 1 < KEYS; older++) {
-            struct pmc_cache *cache = open_with_keys();
-            struct shard *shard = &cache->shards[0];
-            uint32_t slot;
-
-            break_links(shard, older, breakage);
-            recover(cache);
-            slot = queue_head(shard, QUEUE_SMALL);
-            for (uint64_t key = 0; key < KEYS; key++) {
-                if (!CHECK_EQ(slot, slot_of(shard, key)))
-                    break;
-                slot = queue_next(shard, slot);
-            }
-            CHECK_EQ(slot, NO_SLOT);
-            pmc_close(cache);
-        }
+    for (unsigned breakage = BREAK_NOTHING; breakage <= BREAK_BOTH; breakage++) {
+        for (uint64_t older = 0; older + 1 < KEYS; older++)
+            check_order_outlives(KEYS, older, breakage);
+        for (uint64_t older = 0; older + 1 < MANY_KEYS; older += MANY_KEYS / 8)
+            check_order_outlives(MANY_KEYS, older, breakage);
+    }
 }
 
 /* Planted bug: leftovers pushed before the others. */
@@ -113,6 +128,109 @@ test_what_no_queue_knows_comes_last(void)
     CHECK_EQ(shard->header->queues[QUEUE_SMALL].entries, KEYS - 1);
     CHECK_EQ(queue_head(shard, QUEUE_SMALL), slot_of(shard, 0));
     pmc_close(cache);
+}
+
+/* What recover() finds right: each entry is in one queue, and led to. */
+static void
+check_all_are_kept(struct pmc_cache *cache)
+{
+    for (uint64_t key = 0; key < KEYS; key++) {
+        uint8_t value[LONG_VALUE_BYTES];
+
+        CHECK_EQ(pmc_get(cache, &key, sizeof key, value, sizeof value, 0, NULL),
+                 PMC_OK);
+    }
+    pmc_close(cache);
+}
+
+static void
+set_links(struct shard *shard, uint32_t older, uint32_t younger)
+{
+    queue_entry(shard, older)->next = younger;
+    shard->links[younger / BUCKET_STRIDE].previous[younger % BUCKET_STRIDE] = older;
+}
+
+/* Of a ring every link agrees with the other end, and yet no queue leads there. Planted
+ * bugs: rings taken for whole because their links agree; only the ends of what belongs
+ * to nobody told their new queue; doubt that outlives recovery. */
+static void
+test_entries_in_a_ring_are_led_to_again(void)
+{
+    for (uint64_t last = 2; last + 1 < MANY_KEYS; last += last / 2) {
+        struct pmc_cache *cache = open_with_numbers(MANY_KEYS);
+        struct shard *shard = &cache->shards[0];
+
+        set_links(shard, slot_of(shard, 0), slot_of(shard, last + 1));
+        set_links(shard, slot_of(shard, last), slot_of(shard, 1));
+        shard->header->queues_doubtful = 1;
+        recover(cache);
+        CHECK_EQ(load_relaxed(&shard->header->recoveries), 1);
+        CHECK_EQ(shard->header->queues[QUEUE_SMALL].entries, MANY_KEYS - last);
+        CHECK_EQ(shard->header->queues[QUEUE_MAIN].entries, last);
+        check_all_are_kept(cache);
+    }
+}
+
+/* The head and the tail of a queue lead to one entry each. Planted bug: a piece that
+ * begins where it ends not told from none. */
+static void
+test_links_that_are_all_broken_cost_no_entry(void)
+{
+    struct pmc_cache *cache = open_with_keys();
+    struct shard *shard = &cache->shards[0];
+    uint32_t last = slot_of(shard, KEYS - 1);
+
+    for (uint64_t older = 0; older + 1 < KEYS; older++)
+        break_links(shard, older, BREAK_BOTH);
+    recover(cache);
+    CHECK_EQ(queue_head(shard, QUEUE_SMALL), slot_of(shard, 0));
+    CHECK_EQ(queue_next(shard, slot_of(shard, 0)), last);
+    CHECK_EQ(shard->header->queues[QUEUE_MAIN].entries, KEYS - 2);
+    check_all_are_kept(cache);
+}
+
+/* Between two queues, in one that there is not, or in none although both sides agree.
+ * Planted bug: neighbours believed whatever their queues. */
+static void
+test_an_entry_that_names_another_queue_than_its_neighbours_is_put_right(void)
+{
+    static const uint8_t numbers[] = {0, QUEUE_MAIN, QUEUES, STATE_QUEUE};
+
+    for (size_t i = 0; i < sizeof numbers; i++)
+        for (uint64_t key = 0; key < KEYS; key++) {
+            struct pmc_cache *cache = open_with_keys();
+            struct shard *shard = &cache->shards[0];
+            uint32_t slot = slot_of(shard, key);
+
+            store_relaxed(slot_state(shard, slot), numbers[i]);
+            recover(cache);
+            CHECK_EQ(shard->header->queues[QUEUE_SMALL].entries,
+                     numbers[i] == 0 ? KEYS : KEYS - 1);
+            check_all_are_kept(cache);
+        }
+}
+
+/* Whatever a head and a tail name: nothing, each other, or an entry in between. Planted
+ * bug: a queue begun in the middle of a piece. */
+static void
+test_heads_and_tails_that_lead_astray_cost_no_entry(void)
+{
+    for (uint64_t key = 0; key < KEYS; key++)
+        for (unsigned which = 0; which < 3; which++) {
+            struct pmc_cache *cache = open_with_keys();
+            struct shard *shard = &cache->shards[0];
+            struct queue *queue = &shard->header->queues[QUEUE_SMALL];
+
+            if (which != 1)
+                queue->head = key == 0 ? NO_SLOT : slot_of(shard, key);
+            if (which != 0)
+                queue->tail =
+                    key == 0 ? UINT32_MAX - 1 : slot_of(shard, KEYS - 1 - key);
+            recover(cache);
+            if (which != 2)
+                CHECK_EQ(queue_head(shard, QUEUE_SMALL), slot_of(shard, 0));
+            check_all_are_kept(cache);
+        }
 }
 
 /* ---- entries that overlap ---------------------------------------------- */
@@ -160,6 +278,80 @@ test_of_entries_that_overlap_none_is_kept_and_all_others_are(void)
     pmc_close(cache);
 }
 
+/* ---- entries beside each other ------------------------------------------- */
+
+/* Planted bug: what an entry says of the one before it left as it is. */
+static void
+test_an_entry_that_is_wrong_about_the_one_before_it_is_put_right(void)
+{
+    struct pmc_cache *cache = open_with_keys();
+    struct shard *shard = &cache->shards[0];
+
+    for (uint64_t key = 0; key < KEYS; key++)
+        entry_at(shard, slot_offset(shard, slot_of(shard, key)))->before_blocks ^= 5;
+    recover(cache);
+    check_all_are_kept(cache);
+}
+
+/* ---- numbers of entries -------------------------------------------------- */
+
+/* Entries know the low halves of theirs. Planted bugs: the highest of those taken for
+ * the last one given; the counter left below them. */
+static void
+test_no_number_is_given_twice(void)
+{
+    struct pmc_cache *cache = open_with_keys();
+    _Atomic uint64_t *generation = &cache->shards[0].header->generation;
+    uint64_t last = load_relaxed(generation);
+
+    store_relaxed(generation, UINT64_C(1) << 33);
+    recover(cache);
+    CHECK_EQ(load_relaxed(generation), UINT64_C(1) << 33);
+    store_relaxed(generation, 0);
+    recover(cache);
+    CHECK_EQ(load_relaxed(generation), last);
+    pmc_close(cache);
+}
+
+/* ---- chains of buckets --------------------------------------------------- */
+
+/* Let the chain of a bucket that has none go on with an overflow bucket of another. */
+static bool
+let_chains_meet(struct shard *shard, uint32_t number)
+{
+    uint32_t count = load_relaxed(&shard->header->bucket_count);
+
+    if (number >= count || index_chain_next(shard, number) != NO_BUCKET)
+        return false;
+    for (uint32_t other = 0; other < count; other++) {
+        uint32_t next = index_chain_next(shard, other);
+
+        if (next != NO_BUCKET) {
+            index_chain_to(shard, number, next);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Planted bug: the bucket left in both chains. */
+static void
+test_a_bucket_that_two_chains_lead_to_is_left_in_one(void)
+{
+    unsigned met = 0;
+
+    for (uint32_t number = 0; number < KEYS; number++) {
+        struct pmc_cache *cache = open_with_keys();
+
+        if (let_chains_meet(&cache->shards[0], number)) {
+            met++;
+            recover(cache);
+        }
+        pmc_close(cache);
+    }
+    CHECK(met > 0);
+}
+
 /* ---- entries that two slots lead to ------------------------------------- */
 
 /* Let the slot of a key lead to the entry of another. */
@@ -173,6 +365,41 @@ let_lead_to(struct shard *shard, uint64_t key, uint64_t other)
     content.offset = theirs.offset;
     content.tag = theirs.tag;
     index_write_slot(shard, slot, &content);
+}
+
+/* As who dies while an entry is pulled, or while a bucket is split, leaves it. */
+static bool
+let_be_in_two_slots(struct shard *shard, uint64_t key)
+{
+    uint32_t slot = slot_of(shard, key);
+    struct slot_content content = index_read_slot(shard, slot);
+
+    for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
+        if (slot_tag(slot_bucket(shard, slot), way) == 0) {
+            index_write_slot(shard, slot / BUCKET_STRIDE * BUCKET_STRIDE + way,
+                             &content);
+            return true;
+        }
+    return false;
+}
+
+/* Planted bug: both slots kept. */
+static void
+test_an_entry_in_two_slots_stays_in_one(void)
+{
+    unsigned doubled = 0;
+
+    for (uint64_t key = 0; key < KEYS; key++) {
+        struct pmc_cache *cache = open_with_keys();
+
+        if (let_be_in_two_slots(&cache->shards[0], key)) {
+            doubled++;
+            recover(cache);
+            CHECK_EQ(load_relaxed(&cache->shards[0].header->entries), KEYS);
+        }
+        check_all_are_kept(cache);
+    }
+    CHECK(doubled > 0);
 }
 
 /* False: they are in one chain, where the wrong slot comes first. That it is emptied
@@ -224,7 +451,15 @@ main(void)
 {
     RUN(test_the_order_of_a_queue_outlives_one_broken_place);
     RUN(test_what_no_queue_knows_comes_last);
+    RUN(test_entries_in_a_ring_are_led_to_again);
+    RUN(test_links_that_are_all_broken_cost_no_entry);
+    RUN(test_an_entry_that_names_another_queue_than_its_neighbours_is_put_right);
+    RUN(test_heads_and_tails_that_lead_astray_cost_no_entry);
     RUN(test_of_entries_that_overlap_none_is_kept_and_all_others_are);
+    RUN(test_an_entry_that_is_wrong_about_the_one_before_it_is_put_right);
+    RUN(test_no_number_is_given_twice);
+    RUN(test_a_bucket_that_two_chains_lead_to_is_left_in_one);
+    RUN(test_an_entry_in_two_slots_stays_in_one);
     RUN(test_an_entry_is_freed_by_its_own_slot_only);
     return check_report();
 }

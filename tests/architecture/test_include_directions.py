@@ -17,7 +17,7 @@ BUILD = NATIVE / "CMakeLists.txt"
 
 # From the bottom up. A module includes the layers below its own and its own files.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"base", "layout", "clock", "copy", "count", "hash", "status", "fault"}),
+    frozenset({"base", "bit", "layout", "clock", "copy", "count", "hash", "status", "fault"}),
     frozenset({"lock", "pool", "queue"}),
     frozenset({"alloc", "index", "evict", "expiry", "lease"}),
     frozenset({"shard"}),
