@@ -165,12 +165,16 @@ bool
 queue_rebuild_begin(struct queue_rebuild *rebuild, struct shard *shard)
 {
     uint32_t slots = (shard->max_buckets + shard->max_overflow) * BUCKET_STRIDE;
-    size_t buckets = (size_t)load_relaxed(&shard->header->bucket_count) +
-                     load_relaxed(&shard->header->overflow_limit);
+    uint32_t buckets = (uint32_t)min_u64(load_relaxed(&shard->header->bucket_count),
+                                         shard->max_buckets);
+    uint32_t overflow = (uint32_t)min_u64(load_relaxed(&shard->header->overflow_limit),
+                                          shard->max_overflow);
     bool made;
 
     *rebuild = (struct queue_rebuild){
-        .shard = shard, .other = malloc(buckets * BUCKET_STRIDE * sizeof(uint32_t))};
+        .shard = shard, .buckets = buckets, .overflow = overflow};
+    rebuild->other =
+        malloc(((size_t)buckets + overflow) * BUCKET_STRIDE * sizeof(uint32_t));
     made = bit_map_make(&rebuild->waiting, slots);
     made = bit_map_make(&rebuild->oldest, slots) && made;
     made = bit_map_make(&rebuild->youngest, slots) && made;
@@ -187,11 +191,9 @@ static uint32_t *
 queue_other(const struct queue_rebuild *rebuild, uint32_t slot)
 {
     const struct shard *shard = rebuild->shard;
-    uint32_t number = slot / BUCKET_STRIDE;
 
-    if (number >= shard->max_buckets)
-        slot -= (shard->max_buckets - load_relaxed(&shard->header->bucket_count)) *
-                BUCKET_STRIDE;
+    if (slot / BUCKET_STRIDE >= shard->max_buckets)
+        slot -= (shard->max_buckets - rebuild->buckets) * BUCKET_STRIDE;
     return &rebuild->other[slot];
 }
 

@@ -90,6 +90,8 @@ queue_previous(const struct shard *shard, uint32_t slot)
  */
 struct queue_rebuild {
     struct shard *shard;
+    uint32_t buckets;  /* primary ones in use, and overflow buckets that are */
+    uint32_t overflow; /* allocated: as they were at first, whatever is written later */
     struct bit_map waiting;  /* a bit a slot: in use, and in no piece yet */
     struct bit_map oldest;   /* the older end of a piece */
     struct bit_map youngest; /* the younger end of one that is in no queue yet */
@@ -97,6 +99,7 @@ struct queue_rebuild {
 };
 /* False: no memory. queue_rebuild_free() in both cases. */
 bool queue_rebuild_begin(struct queue_rebuild *rebuild, struct shard *shard);
+/* Of one of the buckets that are in use. */
 void queue_rebuild_entry(struct queue_rebuild *rebuild, uint32_t slot);
 void queue_rebuild_forget(struct queue_rebuild *rebuild, uint32_t slot);
 /* Entries that no queue knows come last, in this one. */

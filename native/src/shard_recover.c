@@ -86,8 +86,8 @@ visit_bucket(struct shard *shard, struct mending *mending, uint32_t primary,
 static void
 visit_all(struct shard *shard, struct mending *mending, slot_visitor visit)
 {
-    uint32_t count = load_relaxed(&shard->header->bucket_count);
-    uint32_t used = shard->header->overflow_used;
+    uint32_t count = mending->queues.buckets;
+    uint32_t used = mending->queues.overflow;
 
     for (uint32_t number = 0; number < count; number++) {
         if (number + BUCKETS_AHEAD < count)
@@ -97,7 +97,8 @@ visit_all(struct shard *shard, struct mending *mending, slot_visitor visit)
     for (uint32_t place = 0; place < used; place++) {
         uint32_t number = shard->max_buckets + place;
 
-        if (place + BUCKETS_AHEAD < used)
+        if (place + BUCKETS_AHEAD < used &&
+            mending->primaries[place + BUCKETS_AHEAD] != NO_BUCKET)
             prefetch_visit(shard, mending, number + BUCKETS_AHEAD);
         if (mending->primaries[place] != NO_BUCKET)
             visit_bucket(shard, mending, mending->primaries[place], number, visit);
@@ -231,7 +232,7 @@ mend_slot(struct shard *shard, struct mending *mending, uint32_t primary, uint32
     struct slot_content content = index_read_slot(shard, slot);
     uint64_t hash;
 
-    if (!index_slot_is_sound(shard, slot) ||
+    if (!index_slot_is_sound(shard, slot) || content.offset >= mending->starts.bits ||
         alloc_is_away(shard, content.offset, extent_blocks(shard, content.offset))) {
         mending->dropped++;
         drop_slot(shard, primary, slot);
@@ -361,9 +362,10 @@ skip_empty(struct shard *shard, uint32_t primary, uint32_t at)
 
 /* The chain of one bucket, as far as nobody else's joins it. */
 static void
-rebuild_chain(struct shard *shard, uint32_t *primaries, uint32_t primary)
+rebuild_chain(struct shard *shard, struct mending *mending, uint32_t primary)
 {
     struct shard_header *header = shard->header;
+    uint32_t *primaries = mending->primaries;
     uint32_t at = primary;
 
     for (int hops = 1;; hops++) {
@@ -374,7 +376,8 @@ rebuild_chain(struct shard *shard, uint32_t *primaries, uint32_t primary)
         next = index_chain_next(shard, at);
         place = next - shard->max_buckets;
         /* A link that leads nowhere now must not come to lead somewhere. */
-        if (next == NO_BUCKET || primaries[place] != NO_BUCKET || hops >= CHAIN_MAX) {
+        if (next == NO_BUCKET || place >= mending->queues.overflow ||
+            primaries[place] != NO_BUCKET || hops >= CHAIN_MAX) {
             index_chain_to(shard, at, NO_BUCKET);
             return;
         }
@@ -387,21 +390,23 @@ rebuild_chain(struct shard *shard, uint32_t *primaries, uint32_t primary)
 
 /* Overflow buckets that no chain reaches are free. */
 static void
-rebuild_overflow(struct shard *shard, uint32_t *primaries)
+rebuild_overflow(struct shard *shard, struct mending *mending)
 {
     struct shard_header *header = shard->header;
-    uint32_t count = load_relaxed(&header->bucket_count);
+    uint32_t count = mending->queues.buckets;
+    uint32_t used;
 
     for (uint32_t number = 0; number < count; number++) {
         if (number + CHAINS_AHEAD < count)
             prefetch_chained(shard, number + CHAINS_AHEAD);
-        rebuild_chain(shard, primaries, number);
+        rebuild_chain(shard, mending, number);
     }
     header->overflow_free = NO_BUCKET;
-    for (uint32_t number = 0; number < header->overflow_used; number++) {
+    used = (uint32_t)min_u64(header->overflow_used, mending->queues.overflow);
+    for (uint32_t number = 0; number < used; number++) {
         uint32_t free = shard->max_buckets + number;
 
-        if (primaries[number] != NO_BUCKET)
+        if (mending->primaries[number] != NO_BUCKET)
             continue;
         index_empty_bucket(shard, free);
         shard->links[free].next_free = header->overflow_free;
@@ -412,7 +417,8 @@ rebuild_overflow(struct shard *shard, uint32_t *primaries)
 static void
 make_buckets_even(struct shard *shard)
 {
-    uint32_t count = load_relaxed(&shard->header->bucket_count);
+    uint32_t count = (uint32_t)min_u64(load_relaxed(&shard->header->bucket_count),
+                                       shard->max_buckets);
 
     for (uint32_t number = 0; number < count; number++) {
         struct bucket *bucket = &shard->buckets[number];
@@ -427,13 +433,16 @@ make_buckets_even(struct shard *shard)
 static bool
 mending_begin(struct shard *shard, struct mending *mending)
 {
-    size_t overflow = load_relaxed(&shard->header->overflow_limit);
+    size_t bytes;
 
-    *mending = (struct mending){.primaries = malloc((overflow + 1) * sizeof(uint32_t))};
+    *mending = (struct mending){0};
+    if (!queue_rebuild_begin(&mending->queues, shard))
+        return false;
+    bytes = (mending->queues.overflow + 1) * sizeof(uint32_t);
+    mending->primaries = malloc(bytes);
     if (mending->primaries)
-        memset(mending->primaries, 0xff, overflow * sizeof(uint32_t)); /* NO_BUCKET */
-    return queue_rebuild_begin(&mending->queues, shard) && mending->primaries &&
-           bit_map_make(&mending->starts, load_relaxed(&shard->header->limit_blocks));
+        memset(mending->primaries, 0xff, bytes); /* NO_BUCKET */
+    return mending->primaries && bit_map_make(&mending->starts, shard_limit(shard));
 }
 
 static void
@@ -447,7 +456,7 @@ mending_end(struct mending *mending)
 static bool
 rebuild(struct shard *shard, struct mending *mending)
 {
-    rebuild_overflow(shard, mending->primaries);
+    rebuild_overflow(shard, mending);
     touch_heap(shard);
     visit_all(shard, mending, mend_slot);
     STEP("recover.slots");

@@ -2,6 +2,8 @@
  * Recovery: what it keeps of a shard that was left in order, or nearly so, and what
  * it must not keep.
  */
+#include <pthread.h>
+
 #include "alloc.h"
 #include "cache.h"
 #include "check.h"
@@ -446,6 +448,56 @@ test_an_entry_is_freed_by_its_own_slot_only(void)
     CHECK(refused > KEYS / 2);
 }
 
+/* ---- somebody writes into the header meanwhile -------------------------- */
+
+struct scribbler {
+    struct shard_header *header;
+    _Atomic uint32_t stop;
+};
+
+/* The numbers that recovery goes by: anything, and what could be. */
+static void *
+scribble(void *argument)
+{
+    struct scribbler *scribbler = argument;
+    struct shard_header *header = scribbler->header;
+    _Atomic uint32_t *words[] = {&header->bucket_count, &header->overflow_limit,
+                                 &header->limit_blocks};
+    struct random random = random_start("scribbled header");
+
+    while (!load_relaxed(&scribbler->stop)) {
+        uint32_t value = (uint32_t)random_next(&random);
+
+        store_relaxed(words[random_below(&random, 3)],
+                      value >> random_below(&random, 32));
+    }
+    return NULL;
+}
+
+/* Planted bug: a number that was held against what there is room for is read again.
+ * A sanitizer sees more of it. */
+static void
+test_whoever_writes_into_the_header_meanwhile_recovery_stays_in_bounds(void)
+{
+    struct pmc_cache *cache = open_with_numbers(MANY_KEYS);
+    struct shard *shard = &cache->shards[0];
+    struct scribbler scribbler = {.header = shard->header};
+    pthread_t thread;
+
+    CHECK_EQ(shard_lock(shard, false), PMC_OK);
+    pthread_create(&thread, NULL, scribble, &scribbler);
+    for (int round = 0; round < ROUNDS_OF(3000); round++)
+        shard_recover_locked(shard);
+    store_relaxed(&scribbler.stop, 1);
+    pthread_join(thread, NULL);
+    shard_recover_locked(shard);
+    shard_unlock(shard);
+    CHECK_EQ(pmc_clear(cache), PMC_OK);
+    put_number(cache, 1, VALUE_BYTES);
+    check_sound(cache);
+    pmc_close(cache);
+}
+
 int
 main(void)
 {
@@ -461,5 +513,6 @@ main(void)
     RUN(test_a_bucket_that_two_chains_lead_to_is_left_in_one);
     RUN(test_an_entry_in_two_slots_stays_in_one);
     RUN(test_an_entry_is_freed_by_its_own_slot_only);
+    RUN(test_whoever_writes_into_the_header_meanwhile_recovery_stays_in_bounds);
     return check_report();
 }
