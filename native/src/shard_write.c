@@ -222,7 +222,7 @@ replace_entry(struct shard *shard, uint32_t slot, struct slot_content content,
     return PMC_OK;
 }
 
-/* Without another bucket to be had, a neighbour in the chain gives way. */
+/* Without another bucket to be had, a neighbour in the chain gives way, where any may. */
 static uint32_t
 insert_somehow(struct shard *shard, const struct slot_content *content,
                const struct write_request *request)
@@ -230,7 +230,7 @@ insert_somehow(struct shard *shard, const struct slot_content *content,
     uint32_t slot = index_insert_locked(shard, request->hash, content);
     uint32_t victim;
 
-    if (slot != NO_SLOT)
+    if (slot != NO_SLOT || shard->policy == &evict_none)
         return slot;
     victim = index_any_in_chain(shard, request->hash);
     if (victim == NO_SLOT || !index_slot_is_sound(shard, victim) ||
@@ -238,6 +238,16 @@ insert_somehow(struct shard *shard, const struct slot_content *content,
                           request->victims) != PMC_OK)
         return NO_SLOT;
     return index_insert_locked(shard, request->hash, content);
+}
+
+/* The index has no place for the entry in this extent. */
+static enum pmc_status
+give_room_back(struct shard *shard, uint32_t offset, uint32_t blocks)
+{
+    if (shard->policy != &evict_none)
+        return PMC_EDAMAGED; /* recovery finds the extent unreferenced */
+    return alloc_free_locked(shard, offset, blocks) == PMC_OK ? PMC_EFULL
+                                                              : PMC_EDAMAGED;
 }
 
 static enum pmc_status
@@ -258,7 +268,7 @@ store_entry(struct shard *shard, uint32_t offset, uint32_t blocks,
         return PMC_EDAMAGED;
     slot = insert_somehow(shard, &content, request);
     if (slot == NO_SLOT)
-        return PMC_EDAMAGED; /* recovery finds the extent unreferenced */
+        return give_room_back(shard, offset, blocks);
     STEP("put.inserted");
     count_entry_new(shard, request, blocks);
     shard->policy->admit(shard, slot, blocks, request->remembered);
@@ -315,15 +325,15 @@ shard_put_locked(struct shard *shard, struct write_request *request)
         return SHARD_GROW_INDEX;
     recall_once(shard, request, blocks);
     status = shard_take_room_locked(shard, blocks, request, &offset);
-    if (status == PMC_EFULL)
-        bump_locked(&shard->header->rejected, 1);
     if (status == PMC_DROPPED)
         return drop_refused(shard, request);
-    if (status != PMC_OK)
-        return status;
-    STEP("put.room");
-    status = store_entry(shard, offset, blocks, request);
-    shard_foresee_slot_locked(shard);
+    if (status == PMC_OK) {
+        STEP("put.room");
+        status = store_entry(shard, offset, blocks, request);
+        shard_foresee_slot_locked(shard);
+    }
+    if (status == PMC_EFULL)
+        bump_locked(&shard->header->rejected, 1);
     return status;
 }
 

@@ -716,6 +716,35 @@ test_without_eviction_a_full_pool_refuses(void)
     pmc_close(cache);
 }
 
+/* Entries so little that a bucket and its chain are full before the heap is.
+ * Planted bug: a neighbour gives way under this policy too. */
+static void
+test_without_eviction_a_full_index_refuses(void)
+{
+    struct pmc_cache *cache = open_private(PMC_POOL_MIN_BYTES, PMC_EVICT_NONE);
+    static bool stored[PMC_POOL_MIN_BYTES / 16];
+    const uint32_t keys = sizeof stored / sizeof *stored;
+    struct pmc_stats stats;
+    uint32_t count = 0;
+    uint32_t key;
+
+    for (key = 0; key < keys; key++) {
+        enum pmc_status status = pmc_put(cache, &key, sizeof key, "", 0, NULL);
+
+        CHECK(status == PMC_OK || status == PMC_EFULL);
+        stored[key] = status == PMC_OK;
+        count += stored[key];
+    }
+    pmc_stats(cache, &stats);
+    CHECK_EQ(stats.evict, 0);
+    CHECK_EQ(stats.entries, count);
+    CHECK_EQ(stats.rejected, keys - count);
+    for (key = 0; key < keys; key++)
+        CHECK_EQ(pmc_exists(cache, &key, sizeof key), stored[key] ? PMC_OK : PMC_MISS);
+    check_sound(cache);
+    pmc_close(cache);
+}
+
 /* Small entries come and go for long: overflow buckets run out, but no entry may
  * go, and none be refused, while there is room. */
 static void
@@ -1023,6 +1052,7 @@ main(void)
     RUN(test_evict_by_policy_and_by_key);
     RUN(test_evict_spares_what_was_hit_since_it_was_chosen);
     RUN(test_without_eviction_a_full_pool_refuses);
+    RUN(test_without_eviction_a_full_index_refuses);
     RUN(test_without_eviction_nothing_goes_however_long_entries_come_and_go);
     RUN(test_on_evict_is_called_without_locks_for_all_that_made_room);
     RUN(test_on_miss_can_store_what_the_get_then_returns);
