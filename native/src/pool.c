@@ -209,7 +209,8 @@ say_why_replaced(const struct pool *pool, enum pmc_status status,
 }
 
 /* Nobody is attached: may what lies there be adopted, or must it go? Refuses
- * to remove what is not a pool. */
+ * to remove what is not a pool, and what is in use all the same: then the lock file
+ * was removed, and who has it and we would not know of each other. */
 static enum pmc_status
 adopt_or_clear(struct pool *pool, const struct pmc_options *options, bool *adopted_out,
                struct pmc_error *error_out)
@@ -228,6 +229,11 @@ adopt_or_clear(struct pool *pool, const struct pmc_options *options, bool *adopt
     if ((status == PMC_ENOT_POOL && !(S_ISREG(about.st_mode) && about.st_size == 0)) ||
         status == PMC_EOWNER || status == PMC_ESYSTEM)
         return status;
+    if (files_are_in_use(pool))
+        return pool_fail(error_out, PMC_EDAMAGED, 0,
+                         "%s was removed while processes use the pool; restart "
+                         "them, or choose another path",
+                         pool->lock_name);
     if (status == PMC_OK && options->lifetime == PMC_RESTART &&
         !files_first_difference(&identity, options) && is_of_this_boot(&identity)) {
         pool->origin = POOL_ADOPTED;

@@ -381,6 +381,13 @@ long_enough(int fd, uint64_t size_bytes)
     return fstat(fd, &about) == 0 && (uint64_t)about.st_size >= size_bytes;
 }
 
+bool
+files_are_in_use(const struct pool *pool)
+{
+    return pool->index_fd >= 0 && !index_is_anothers(pool, pool->index_fd) &&
+           pool_index_is_held(pool->index_fd);
+}
+
 /* Open and map the files that are there. */
 enum pmc_status
 files_open(struct pool *pool, struct pool_identity *identity_out,

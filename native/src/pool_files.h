@@ -27,6 +27,8 @@ enum pmc_status files_open(struct pool *pool, struct pool_identity *identity_out
                            struct pmc_error *error_out);
 enum pmc_status files_create(struct pool *pool, const struct pmc_options *options,
                              struct pmc_error *error_out);
+/* Of files that were opened: do others use them, whatever the lock file says? */
+bool files_are_in_use(const struct pool *pool);
 void files_close(struct pool *pool);
 /* Remove the heap and the index, finished or not, and an index in shared memory
  * that the lock file remembers. */

@@ -182,6 +182,8 @@ attach_child(struct pool *pool)
         store_relaxed(&pool->owner, 0);
         pool->lock_fd = -1;
         (void)guard_give_up(pool);
+        close(pool->index_fd); /* open, it would look as if it were in use */
+        pool->index_fd = -1;
     }
     /* Kept open, it would make a parent that died look alive. */
     close(inherited);

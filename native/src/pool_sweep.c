@@ -37,6 +37,28 @@ pool_hold_index(int index_fd)
     return true;
 }
 
+static bool
+others_hold(int index_fd)
+{
+    struct flock range = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = HOLD_BYTE, .l_len = 1};
+
+    return fcntl(index_fd, F_OFD_GETLK, &range) != 0 || range.l_type != F_UNLCK;
+}
+
+bool
+pool_index_is_held(int index_fd)
+{
+    uint64_t began_ns = clock_now_ns();
+
+    while (others_hold(index_fd)) {
+        if (clock_now_ns() - began_ns >= HOLD_PATIENCE_NS)
+            return true;
+        clock_sleep_ns(HOLD_POLL_NS);
+    }
+    return false;
+}
+
 bool
 pool_index_heap(const struct pool_header *header, struct stat *about_out)
 {

@@ -15,6 +15,10 @@
  * takes longer than a second. */
 bool pool_hold_index(int index_fd);
 
+/* Does another process hold the index? One that is just being killed may, for a
+ * moment: asked again for as long as a second. */
+bool pool_index_is_held(int index_fd);
+
 /*
  * Remove this user's indexes in the directory that no process holds and whose
  * heap file is gone or is another pool's. Best effort; changes nothing else.

@@ -883,6 +883,33 @@ test_a_full_file_system_makes_the_pool_evict(void)
     remove_place(&place);
 }
 
+/* Planted bug: who finds no place taken does not ask whether the index is held. */
+static void
+test_a_pool_whose_lock_file_was_removed_has_no_second_one(void)
+{
+    for (int lifetime = PMC_VOLATILE; lifetime <= PMC_RESTART; lifetime++) {
+        struct place place = make_place();
+        struct pmc_options options = options_at(&place, SIZE_BYTES);
+        struct pmc_cache *cache;
+        struct pmc_error error;
+        char lock_name[200];
+
+        options.lifetime = (uint8_t)lifetime;
+        cache = open_with(&options);
+        snprintf(lock_name, sizeof lock_name, "%s.lock", place.path);
+        CHECK_EQ(unlink(lock_name), 0);
+        CHECK_EQ(try_open(&options, &error), PMC_EDAMAGED);
+        CHECK(strstr(error.message, "site.pool.lock was removed") != NULL);
+        CHECK_EQ(put_text(cache, "key", "value"), PMC_OK);
+        CHECK_EQ(count_files(place.directory, "site.pool.lock"), 0);
+        pmc_close(cache);
+        cache = open_with(&options); /* nobody uses it any more */
+        CHECK_EQ(holds_text(cache, "key", "value"), lifetime == PMC_RESTART);
+        pmc_close(cache);
+        remove_kept(&place, SIZE_BYTES);
+    }
+}
+
 int
 main(void)
 {
@@ -900,6 +927,7 @@ main(void)
     RUN(test_other_options_are_refused_while_the_pool_is_in_use);
     RUN(test_another_layout_is_refused_in_use_and_replaced_after);
     RUN(test_what_is_not_a_pool_is_refused_and_left_alone);
+    RUN(test_a_pool_whose_lock_file_was_removed_has_no_second_one);
     RUN(test_a_truncated_pool_is_replaced);
     RUN(test_a_directory_that_all_may_write_is_refused);
     RUN(test_paths_that_cannot_be_used_are_refused);
