@@ -169,7 +169,8 @@ struct shard_header {
     uint32_t overflow_free;      /* head of the list of free ones */
     uint32_t sweep_slot;         /* where the expiry sweep goes on */
     uint32_t last_offset;        /* the extent that ends at limit_blocks */
-    uint32_t queues_doubtful;    /* links contradict each other: recover */
+    uint32_t queues_doubtful;    /* links contradict each other, or two were at work
+                                    at once: recover */
     _Atomic uint32_t ghost_sets; /* sets in use; 0: none yet */
     uint32_t lease_sets;         /* a bit for each set that has a lease */
     uint64_t free_blocks;

@@ -80,6 +80,13 @@ swap_word(_Atomic uint32_t *word, uint32_t expected, uint32_t desired)
 }
 
 static bool
+release_word(_Atomic uint32_t *word, uint32_t *expected)
+{
+    return atomic_compare_exchange_strong_explicit(
+        word, expected, 0, memory_order_release, memory_order_relaxed);
+}
+
+static bool
 spin_for(_Atomic uint32_t *word, uint32_t owner)
 {
     for (int spin = 0; spin < SPINS; spin++) {
@@ -144,12 +151,16 @@ lock_take(_Atomic uint32_t *word, uint32_t owner, const struct lock_wait *wait)
     return result;
 }
 
-void
+bool
 lock_release(_Atomic uint32_t *word, uint32_t owner)
 {
-    uint32_t seen = atomic_exchange_explicit(word, 0, memory_order_release);
+    uint32_t seen = owner;
 
-    /* Another word than ours has been written over it: somebody may sleep. */
-    if (seen != owner)
-        futex_wake_one(word);
+    if (LIKELY(release_word(word, &seen)))
+        return true;
+    /* Somebody may sleep: that bit is all that others write. */
+    if (seen != (owner | LOCK_WAITERS) || !release_word(word, &seen))
+        return false;
+    futex_wake_one(word);
+    return true;
 }

@@ -61,7 +61,8 @@ void lock_sleep(_Atomic uint32_t *word, uint32_t expected, uint64_t duration_ns)
 /* Wake everybody who sleeps on the word. */
 void lock_wake_all(_Atomic uint32_t *word);
 
-/* Give the lock back and wake a waiter. */
-void lock_release(_Atomic uint32_t *word, uint32_t owner);
+/* Give the lock back and wake a waiter. False: the word is not the owner's. Somebody
+ * wrote over it, and it is left alone, as it may be another's by now. */
+bool lock_release(_Atomic uint32_t *word, uint32_t owner);
 
 #endif

@@ -67,7 +67,11 @@ shard_unlock(struct shard *shard)
 {
     if (UNLIKELY(shard->header->queues_doubtful))
         shard_recover_locked(shard);
-    lock_release(&shard->header->lock, load_relaxed(&shard->pool->owner));
+    /* Not ours any more: another may have taken us for dead and been at work beside us.
+     * Whoever has the lock next gives it back in order. */
+    if (!lock_release(&shard->header->lock, load_relaxed(&shard->pool->owner)) &&
+        !pool_is_lost(shard->pool))
+        shard->header->queues_doubtful = 1;
 }
 
 /* ---- making ---------------------------------------------------------- */

@@ -271,6 +271,51 @@ test_a_lock_word_of_garbage_is_inherited(void)
     remove_place(&place);
 }
 
+/* Planted bug: the word becomes free, whoever has it. */
+static void
+test_a_lock_that_another_has_by_now_is_not_given_back(void)
+{
+    uint32_t owner = lock_owner(3, 1);
+    uint32_t other = lock_owner(4, 1);
+    _Atomic uint32_t word = owner;
+
+    CHECK(lock_release(&word, owner));
+    CHECK_EQ(atomic_load(&word), 0);
+    atomic_store(&word, other);
+    CHECK(!lock_release(&word, owner));
+    CHECK_EQ(atomic_load(&word), other);
+    CHECK(!lock_release(&word, lock_owner(3, 2)));
+    CHECK_EQ(atomic_load(&word), other);
+}
+
+/* Somebody wrote over the lock of one who is at work, and another inherits it. Planted
+ * bug: who finds another's word when it has done its work says nothing of it. */
+static void
+test_a_shard_in_which_two_were_at_work_is_recovered(void)
+{
+    struct place place = make_place();
+    struct pmc_cache *cache = open_impatient(&place, 500);
+    struct pmc_cache *other = open_impatient(&place, 500);
+    struct shard *shard = first_shard(cache);
+    struct pmc_stats before;
+    struct pmc_stats after;
+
+    CHECK_EQ(shard_lock(shard, false), PMC_OK);
+    store_relaxed(&shard->header->lock, 0);
+    CHECK_EQ(shard_lock(first_shard(other), false), PMC_OK);
+    shard_unlock(shard);
+    CHECK(load_relaxed(&shard->header->lock) == load_relaxed(&other->pool->owner));
+    pmc_stats(cache, &before);
+    shard_unlock(first_shard(other));
+    pmc_stats(cache, &after);
+    CHECK_EQ(load_relaxed(&shard->header->lock), 0);
+    CHECK_EQ(after.recoveries, before.recoveries + 1);
+    check_sound(cache);
+    pmc_close(other);
+    pmc_close(cache);
+    remove_place(&place);
+}
+
 int
 main(void)
 {
@@ -284,5 +329,7 @@ main(void)
     RUN(test_an_owner_whose_place_was_taken_again_is_dead);
     RUN(test_all_who_wait_get_their_turn_after_a_death);
     RUN(test_a_lock_word_of_garbage_is_inherited);
+    RUN(test_a_lock_that_another_has_by_now_is_not_given_back);
+    RUN(test_a_shard_in_which_two_were_at_work_is_recovered);
     return check_report();
 }
