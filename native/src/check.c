@@ -75,7 +75,7 @@ check_slot(const struct shard *shard, uint32_t primary, uint32_t slot,
         broken(report, "the key of slot %u is in another slot too", slot);
     if (queue_of(shard, slot) == 0)
         broken(report, "slot %u is in no queue", slot);
-    if (!shard_is_intact(hash, head, entry_key(head) + head->key_size))
+    if (!shard_entry_is_intact(shard, content.offset, hash))
         broken(report, "the value of slot %u has the wrong checksum", slot);
     if (head->generation > load_relaxed(&shard->header->generation))
         broken(report, "slot %u has a generation of the future", slot);

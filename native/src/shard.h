@@ -108,6 +108,8 @@ uint32_t shard_checksum(uint64_t hash, uint8_t tag, const void *value,
 /* Are these the bytes that the head is about? */
 bool shard_is_intact(uint64_t hash, const struct entry_head *head,
                      const uint8_t *value);
+/* Under the lock, of a sound entry: are its bytes what its checksum says? */
+bool shard_entry_is_intact(const struct shard *shard, uint32_t offset, uint64_t hash);
 
 /* ---- shard_write.c ---- */
 

@@ -25,6 +25,21 @@ shard_is_intact(uint64_t hash, const struct entry_head *head, const uint8_t *val
     return (sum ^ entry_deadline_mark(entry_deadline(head))) == head->checksum;
 }
 
+/* Sizes that were right a moment ago may be written over before the bytes are read. */
+bool
+shard_entry_is_intact(const struct shard *shard, uint32_t offset, uint64_t hash)
+{
+    const struct entry_head *shared = entry_at(shard, offset);
+    uint64_t start = (uint64_t)offset * BLOCK_BYTES;
+    struct entry_head head;
+
+    copy_racing(&head, shared, sizeof head);
+    atomic_signal_fence(memory_order_seq_cst);
+    return start + entry_bytes(head.key_size, head.size & EXTENT_SIZE) <=
+               (uint64_t)shard_limit(shard) * BLOCK_BYTES &&
+           shard_is_intact(hash, &head, (const uint8_t *)(shared + 1) + head.key_size);
+}
+
 /* Look through the chain from bucket number on. */
 static enum look
 look_in_chain(const struct shard *shard, const struct bucket *primary, uint64_t seq,
@@ -94,15 +109,6 @@ mark_verified(struct shard *shard, const struct read_request *request)
     shard_unlock(shard);
 }
 
-/* Under the lock: are the bytes of this entry what its checksum says? */
-static bool
-is_damaged(const struct shard *shard, uint32_t slot, uint64_t hash)
-{
-    struct entry_head *head = entry_at(shard, slot_offset(shard, slot));
-
-    return !shard_is_intact(hash, head, entry_key(head) + head->key_size);
-}
-
 /* The entry's bytes are not what was stored: away with it. */
 static void
 drop_damaged(struct shard *shard, const struct read_request *request)
@@ -112,7 +118,8 @@ drop_damaged(struct shard *shard, const struct read_request *request)
     if (shard_lock(shard, false) != PMC_OK)
         return;
     slot = index_find_locked(shard, request->hash, request->key, request->key_size);
-    if (slot != NO_SLOT && is_damaged(shard, slot, request->hash)) {
+    if (slot != NO_SLOT &&
+        !shard_entry_is_intact(shard, slot_offset(shard, slot), request->hash)) {
         bump_locked(&shard->header->damaged, 1);
         if (shard_drop_locked(shard, slot, request->hash, CAUSE_DELETED, NULL) !=
             PMC_OK)

@@ -30,7 +30,7 @@ remember_victim(const struct shard *shard, uint32_t offset, enum pmc_cause cause
 {
     struct entry_head *head = entry_at(shard, offset);
     struct victim record = {.cause = (uint32_t)cause, .key_size = head->key_size};
-    size_t size = sizeof record + round_up(head->key_size, 4);
+    size_t size = sizeof record + round_up(record.key_size, 4);
 
     if (victims->used + size > victims->capacity) {
         size_t capacity = (victims->used + size) * 2;
@@ -43,7 +43,7 @@ remember_victim(const struct shard *shard, uint32_t offset, enum pmc_cause cause
     }
     memcpy(victims->bytes + victims->used, &record, sizeof record);
     memcpy(victims->bytes + victims->used + sizeof record, entry_key(head),
-           head->key_size);
+           record.key_size);
     victims->used += size;
 }
 
@@ -401,10 +401,8 @@ static bool
 is_damaged(const struct shard *shard, const struct write_request *request,
            struct slot_content content)
 {
-    struct entry_head *head = entry_at(shard, content.offset);
-
     return (content.state & STATE_UNVERIFIED) != 0 &&
-           !shard_is_intact(request->hash, head, entry_key(head) + head->key_size);
+           !shard_entry_is_intact(shard, content.offset, request->hash);
 }
 
 static uint32_t

@@ -647,6 +647,29 @@ test_heads_that_change_in_use_harm_nothing_though_nobody_verifies(void)
     }
 }
 
+/* Written over between the look at its sizes and the look at its bytes. Planted bug: the
+ * second look takes the sizes for looked at. */
+static void
+test_sizes_that_change_under_a_check_lead_nowhere(void)
+{
+    struct pmc_cache *cache = open_private(POOL_BYTES, PMC_EVICT_S3FIFO);
+    const struct shard *shard = &cache->shards[0];
+    struct entry_head *head;
+    uint32_t size;
+    uint64_t hash;
+
+    CHECK_EQ(put_text(cache, "key", "value"), PMC_OK);
+    head = entry_at(shard, 0);
+    size = head->size;
+    hash = index_hash_at(shard, 0);
+    CHECK(shard_entry_is_intact(shard, 0, hash));
+    head->size = EXTENT_ENTRY | EXTENT_SIZE;
+    CHECK(!shard_entry_is_intact(shard, 0, hash));
+    head->size = size;
+    CHECK(shard_entry_is_intact(shard, 0, hash));
+    pmc_close(cache);
+}
+
 /* ---- headers ----------------------------------------------------------- */
 
 /* The same in both files, so that only the checksum tells. */
@@ -987,6 +1010,7 @@ main(void)
     RUN(test_bits_flipped_in_use_harm_nothing_under_lru);
     RUN(test_bits_flipped_in_use_harm_nothing_without_eviction);
     RUN(test_heads_that_change_in_use_harm_nothing_though_nobody_verifies);
+    RUN(test_sizes_that_change_under_a_check_lead_nowhere);
     RUN(test_a_header_that_changed_in_both_files_is_not_believed);
     RUN(test_heap_cut_short_under_its_mapping_is_lost);
     RUN(test_index_cut_short_under_its_mapping_is_lost);
