@@ -359,7 +359,8 @@ class Pool:
         """Store every value, each as `put` does; return the keys that were not stored.
 
         The list is empty when all is well. The batch as a whole is not atomic. An error is raised
-        after every item was tried; wrong arguments raise before the first.
+        after every item was tried; wrong arguments raise before the first. When one waited for its
+        lock in vain, those that follow do not wait for theirs.
 
         Args:
             mapping: Keys to values, or to pairs (value, tag).

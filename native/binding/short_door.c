@@ -786,7 +786,17 @@ door_get_many_tagged(PyObject *self, PyObject *const *args, Py_ssize_t count)
     return read_many((struct door *)self, args[0], true);
 }
 
-/* Store one after the other, waiting, what the batch found busy. */
+/* The flags for the next item. */
+static uint32_t
+wait_once(struct pmc_item *item, uint32_t flags)
+{
+    if (item->status == PMC_BUSY)
+        item->status = PMC_ETIMEDOUT;
+    return item->status == PMC_ETIMEDOUT ? PMC_NOWAIT : flags;
+}
+
+/* Store one after the other, waiting, what the batch found busy. Who has waited in vain
+ * once takes what is free, as pmc_put_many() does. */
 static void
 batch_put_busy(struct batch *batch, struct pmc_put_options *options)
 {
@@ -800,7 +810,7 @@ batch_put_busy(struct batch *batch, struct pmc_put_options *options)
         Py_BEGIN_ALLOW_THREADS item->status =
             door->engine->put(door->handle->cache, item->key, item->key_size,
                               item->value, item->value_size, options);
-        Py_END_ALLOW_THREADS
+        Py_END_ALLOW_THREADS options->flags = wait_once(item, options->flags);
     }
 }
 
@@ -862,13 +872,14 @@ static void
 batch_delete_busy(struct batch *batch)
 {
     const struct door *door = batch->door;
+    uint32_t flags = 0;
     for (size_t i = 0; i < batch->count; i++) {
         struct pmc_item *item = &batch->items[i];
         if (item->status != PMC_BUSY)
             continue;
-        Py_BEGIN_ALLOW_THREADS item->status =
-            door->engine->delete_(door->handle->cache, item->key, item->key_size, 0);
-        Py_END_ALLOW_THREADS
+        Py_BEGIN_ALLOW_THREADS item->status = door->engine->delete_(
+            door->handle->cache, item->key, item->key_size, flags);
+        Py_END_ALLOW_THREADS flags = wait_once(item, flags);
     }
 }
 

@@ -410,11 +410,13 @@ typedef void *(*pmc_reserve_many_fn)(void *context, size_t index, size_t value_s
 PMC_API size_t pmc_get_many(struct pmc_cache *cache, struct pmc_item *items,
                             size_t count, pmc_reserve_many_fn reserve, void *context);
 
-/* Put many, under one set of options. Returns the number stored. */
+/* Put many, under one set of options. Returns the number stored. Where a lock is not had
+ * in time, the items that follow do not wait for theirs: all waits together are as long
+ * as one. */
 PMC_API size_t pmc_put_many(struct pmc_cache *cache, struct pmc_item *items,
                             size_t count, const struct pmc_put_options *options);
 
-/* Delete many. Returns the number that were there. */
+/* Delete many, waiting as pmc_put_many(). Returns the number that were there. */
 PMC_API size_t pmc_delete_many(struct pmc_cache *cache, struct pmc_item *items,
                                size_t count, uint32_t flags);
 

@@ -169,22 +169,36 @@ pmc_put(struct pmc_cache *cache, const void *key, size_t key_size, const void *v
     return put_one(cache, key, key_size, value, value_size, options->tag, options);
 }
 
+/* A batch waits in vain once: from then on its items take what is free, and what is not
+ * has timed out too. asked are the caller's flags, *flags those for the next item. */
+static enum pmc_status
+wait_once(enum pmc_status status, uint32_t asked, uint32_t *flags)
+{
+    if (status == PMC_ETIMEDOUT)
+        *flags |= PMC_NOWAIT;
+    return status == PMC_BUSY && !(asked & PMC_NOWAIT) ? PMC_ETIMEDOUT : status;
+}
+
 size_t
 pmc_put_many(struct pmc_cache *cache, struct pmc_item *items, size_t count,
              const struct pmc_put_options *options)
 {
+    struct pmc_put_options each = options ? *options : plain_put;
+    uint32_t asked = each.flags;
     size_t stored = 0;
 
-    if (!options)
-        options = &plain_put;
     for (size_t i = 0; i < count; i++) {
         struct pmc_item *item = &items[i];
+        enum pmc_status status;
 
-        if (options->ttl_ms <= 0 && options->condition == PMC_ALWAYS)
-            item->status = put_expired(cache, item->key, item->key_size, options);
+        if (each.ttl_ms <= 0 && each.condition == PMC_ALWAYS)
+            status = put_expired(cache, item->key, item->key_size, &each);
         else
-            item->status = put_one(cache, item->key, item->key_size, item->value,
-                                   item->value_size, item->tag, options);
+            status = put_one(cache, item->key, item->key_size, item->value,
+                             item->value_size, item->tag, &each);
+        item->status = wait_once(status, asked, &each.flags);
+        if (item->status != status)
+            count_rejected(cache, item->status);
         stored += item->status == PMC_OK;
     }
     return stored;
@@ -207,10 +221,14 @@ size_t
 pmc_delete_many(struct pmc_cache *cache, struct pmc_item *items, size_t count,
                 uint32_t flags)
 {
+    uint32_t each = flags;
     size_t deleted = 0;
 
     for (size_t i = 0; i < count; i++) {
-        items[i].status = pmc_delete(cache, items[i].key, items[i].key_size, flags);
+        enum pmc_status status =
+            pmc_delete(cache, items[i].key, items[i].key_size, each);
+
+        items[i].status = wait_once(status, flags, &each);
         deleted += items[i].status == PMC_OK;
     }
     return deleted;

@@ -203,6 +203,37 @@ test_a_live_owner_is_waited_for_and_a_dead_one_inherited(void)
 
 /* The place of a dead owner is taken again: the word must not seem to be the
  * newcomer's, or it would be held for as long as that one lives. */
+/* Planted bug: every item waits for its lock. */
+static void
+test_a_batch_waits_in_vain_once(void)
+{
+    struct place place = make_place();
+    struct pmc_cache *cache = open_impatient(&place, 50);
+    struct pmc_item items[20] = {{0}};
+    const size_t count = sizeof items / sizeof *items;
+    struct pmc_stats stats;
+    pid_t holder;
+
+    for (size_t i = 0; i < count; i++)
+        items[i] = (struct pmc_item){.key = &"abcdefghijklmnopqrstuvwxyz"[i],
+                                     .key_size = 1,
+                                     .value = "value",
+                                     .value_size = 5};
+    CHECK_EQ(pmc_put_many(cache, items, count, NULL), count);
+    holder = start_holder(cache);
+    CHECK_EQ(pmc_put_many(cache, items, count, NULL), 0);
+    CHECK_EQ(pmc_delete_many(cache, items, count, 0), 0);
+    for (size_t i = 0; i < count; i++)
+        CHECK_EQ(items[i].status, PMC_ETIMEDOUT);
+    pmc_stats(cache, &stats);
+    CHECK_EQ(stats.lock_timeouts, 2);
+    CHECK_EQ(stats.rejected, count);
+    kill_child(holder);
+    CHECK_EQ(pmc_delete_many(cache, items, count, 0), count);
+    pmc_close(cache);
+    remove_place(&place);
+}
+
 static void
 test_an_owner_whose_place_was_taken_again_is_dead(void)
 {
@@ -326,6 +357,7 @@ main(void)
     RUN(test_what_was_left_is_inherited_at_once_by_who_would_wait);
     RUN(test_owner_words_tell_places_and_incarnations_apart);
     RUN(test_a_live_owner_is_waited_for_and_a_dead_one_inherited);
+    RUN(test_a_batch_waits_in_vain_once);
     RUN(test_an_owner_whose_place_was_taken_again_is_dead);
     RUN(test_all_who_wait_get_their_turn_after_a_death);
     RUN(test_a_lock_word_of_garbage_is_inherited);

@@ -158,6 +158,26 @@ def test_stopped_lock_holder_costs_the_timeout_and_no_more(
     assert pool.get("kept") == b"after"
 
 
+def test_batch_waits_for_a_stopped_lock_holder_once(
+    pool_and_writer: tuple[Pool, ForkProcess],
+) -> None:
+    pool, writer = pool_and_writer
+    batch = {f"key{number}": b"value" for number in range(50)}
+
+    stop_inside_lock(pool, writer)
+    before = pool.stats().lock_timeouts
+    not_stored = pool.put_many(batch)
+    with pytest.raises(LockTimeoutError):
+        pool.delete_many(batch)
+    timeouts = pool.stats().lock_timeouts - before
+    os.kill(writer.pid or 0, signal.SIGCONT)
+
+    assert not_stored == list(batch)
+    assert timeouts == 2, "one each"
+    assert pool.put_many(batch) == []
+    assert pool.delete_many(batch) == len(batch)
+
+
 # ---- in other pid namespaces ----
 
 
