@@ -69,8 +69,9 @@ void shard_note_time_locked(struct shard *shard, uint64_t now_ms);
 /* Memory that has been free for long enough, by the pool's policy: taken out of the
  * heap under the lock, given back to the file system without it. False: none. */
 struct giving {
-    uint32_t from; /* spans */
+    uint32_t from; /* spans that are released */
     uint32_t to;
+    uint32_t given; /* how many of them were not away before */
 };
 bool shard_give_begin_locked(struct shard *shard, uint64_t now_ms,
                              struct giving *giving_out);

@@ -32,6 +32,9 @@
 #define GIVE_SPANS 16u
 #define REFILL_SPANS 4u
 
+/* The kernel keeps a file in pages of up to 2 MiB. */
+#define PAGE_SPANS_MAX ((2u << 20) / SPAN_BYTES)
+
 /* Giving back begins when an eighth as much is free as is used, and ends at a
  * sixteenth: several times what eviction keeps free. */
 #define FREE_SHARE_TO_BEGIN 8u
@@ -310,16 +313,37 @@ choose_giving(struct shard *shard, uint64_t now_ms, struct alloc_spans *spans_ou
     return false;
 }
 
+/* What is away beside the spans is released once more, as far as a page of the kernel's
+ * may reach: one that lies only partly in what is released may keep all its memory. */
+static struct giving
+widened(const struct shard *shard, const struct alloc_spans *spans)
+{
+    struct giving giving = {spans->from, spans->to, spans->to - spans->from};
+    uint32_t end = shard_limit(shard) / SPAN_BLOCKS;
+
+    for (uint32_t i = 0; i < PAGE_SPANS_MAX && giving.from > 0 &&
+                         shard->spans[giving.from - 1] == SPAN_AWAY;
+         i++)
+        giving.from--;
+    for (uint32_t i = 0;
+         i < PAGE_SPANS_MAX && giving.to < end && shard->spans[giving.to] == SPAN_AWAY;
+         i++)
+        giving.to++;
+    return giving;
+}
+
 bool
 shard_give_begin_locked(struct shard *shard, uint64_t now_ms, struct giving *giving_out)
 {
     struct shard_header *header = shard->header;
     struct alloc_spans spans;
+    struct giving giving;
 
     if (!choose_giving(shard, now_ms, &spans))
         return false;
-    header->giving_from = spans.from;
-    header->giving_to = spans.to;
+    giving = widened(shard, &spans);
+    header->giving_from = giving.from;
+    header->giving_to = giving.to;
     header->givings++;
     store_release(&header->giving_owner, load_relaxed(&shard->pool->owner));
     STEP("give.noted");
@@ -329,7 +353,7 @@ shard_give_begin_locked(struct shard *shard, uint64_t now_ms, struct giving *giv
         return false;
     }
     STEP("give.taken");
-    *giving_out = (struct giving){spans.from, spans.to};
+    *giving_out = giving;
     return true;
 }
 
@@ -342,7 +366,8 @@ shard_give(struct shard *shard, const struct giving *giving)
     if (pool_release_heap(
             shard->pool, shard_heap_offset(shard) + (uint64_t)giving->from * SPAN_BYTES,
             bytes))
-        add_relaxed(&shard->header->given_back_bytes, bytes);
+        add_relaxed(&shard->header->given_back_bytes,
+                    (uint64_t)giving->given * SPAN_BYTES);
     STEP("give.released");
     store_release(&shard->header->giving_owner, 0);
 }
