@@ -231,9 +231,10 @@ adopt_or_clear(struct pool *pool, const struct pmc_options *options, bool *adopt
         return status;
     if (files_are_in_use(pool))
         return pool_fail(error_out, PMC_EDAMAGED, 0,
-                         "%s was removed while processes use the pool; restart "
-                         "them, or choose another path",
-                         pool->lock_name);
+                         "%s is in use by processes that have another lock file "
+                         "than %s: it was removed, or this is a second name of the "
+                         "pool; restart them, or choose another path",
+                         pool->heap_name, pool->lock_name);
     if (status == PMC_OK && options->lifetime == PMC_RESTART &&
         !files_first_difference(&identity, options) && is_of_this_boot(&identity)) {
         pool->origin = POOL_ADOPTED;

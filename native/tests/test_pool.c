@@ -899,7 +899,7 @@ test_a_pool_whose_lock_file_was_removed_has_no_second_one(void)
         snprintf(lock_name, sizeof lock_name, "%s.lock", place.path);
         CHECK_EQ(unlink(lock_name), 0);
         CHECK_EQ(try_open(&options, &error), PMC_EDAMAGED);
-        CHECK(strstr(error.message, "site.pool.lock was removed") != NULL);
+        CHECK(strstr(error.message, "than site.pool.lock: it was removed") != NULL);
         CHECK_EQ(put_text(cache, "key", "value"), PMC_OK);
         CHECK_EQ(count_files(place.directory, "site.pool.lock"), 0);
         pmc_close(cache);
