@@ -53,21 +53,34 @@ test_get_without_a_buffer_tells_the_size(void)
 
 /* exists "does not impact the replacement policy or statistics". */
 static void
-test_exists_counts_nothing_and_bumps_nothing(void)
+check_exists_leaves_no_trace(enum pmc_eviction eviction)
 {
-    struct pmc_cache *cache = open_private(MIB, PMC_EVICT_LRU);
+    struct pmc_cache *cache = open_private(MIB, eviction);
     char key[PMC_KEY_MAX_BYTES];
     size_t key_size = 0;
+    struct pmc_info before;
+    struct pmc_info after;
 
     put_text(cache, "first", "v");
+    CHECK_EQ(pmc_info(cache, "first", 5, &before), PMC_OK);
     put_text(cache, "second", "v");
     CHECK_EQ(pmc_exists(cache, "first", 5), PMC_OK);
     CHECK_EQ(pmc_exists(cache, "third", 5), PMC_MISS);
+    CHECK_EQ(pmc_info(cache, "first", 5, &after), PMC_OK);
+    CHECK_EQ(after.heat, before.heat);
     CHECK_EQ(stats_of(cache).get, 0);
     CHECK_EQ(stats_of(cache).miss, 0);
     CHECK_EQ(pmc_evict(cache, NULL, 0, key, &key_size), PMC_OK);
     CHECK(key_size == 5 && memcmp(key, "first", 5) == 0);
     pmc_close(cache);
+}
+
+/* Planted bug: exists is a use of the entry. */
+static void
+test_exists_counts_nothing_and_bumps_nothing(void)
+{
+    check_exists_leaves_no_trace(PMC_EVICT_S3FIFO);
+    check_exists_leaves_no_trace(PMC_EVICT_LRU);
 }
 
 /* ---- put ------------------------------------------------------------- */

@@ -11,6 +11,7 @@
 
 #include "alloc.h"
 #include "cache.h"
+#include "clock.h"
 #include "support.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -643,13 +644,16 @@ shrink_and_find_no_room(const struct place *place)
     fill_file_system(place);
     for (uint64_t key = KEYS; key < 3 * KEYS; key++)
         CHECK_EQ(put_sized(cache, key, VALUE_BYTES, PMC_TTL_NONE), PMC_OK);
+    CHECK_EQ(put_sized(cache, 1, VALUE_BYTES, PMC_TTL_NONE), PMC_OK);
     CHECK_EQ(put_sized(cache, 1, 2 * MIB - 100, PMC_TTL_NONE), PMC_DROPPED);
+    CHECK_EQ(get_sized(cache, 1), PMC_MISS); /* not what it held before */
     pmc_stats(cache, &stats);
     CHECK(stats.evict > KEYS && stats.allocated_bytes < 4 * MIB);
     CHECK(stats.entries > 300);
     check_sound(cache);
     empty_file_system(place);
-    store_relaxed(&cache->pool->header->growth_refused_ms, 0); /* a second later */
+    /* A second later. */
+    store_relaxed(&cache->pool->header->growth_refused_ms, clock_coarse_ms() - 1001);
     put_keys(cache, 0, KEYS, PMC_TTL_NONE);
     check_keys(cache, 0, KEYS, PMC_OK);
     pmc_stats(cache, &stats);
@@ -658,7 +662,8 @@ shrink_and_find_no_room(const struct place *place)
     pmc_close(cache);
 }
 
-/* Planted bug: what is away is believed to be room. */
+/* Planted bugs: what is away is believed to be room; what was to be replaced by what found
+ * none goes on being served; memory that was refused once is never asked for again. */
 static void
 test_a_pool_that_cannot_have_its_memory_again_evicts(void)
 {
