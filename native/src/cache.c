@@ -78,8 +78,7 @@ view_shard(struct pmc_cache *cache, uint32_t number, const struct pmc_options *o
     shard->lock_timeout_ns = (uint64_t)timeout_ms * 1000000u;
     shard->verify = options->verify ? STATE_UNVERIFIED : 0;
     shard->number = number;
-    shard->max_blocks =
-        (uint32_t)min_u64(identity->shard_bytes / BLOCK_BYTES, UINT32_MAX / 2);
+    shard->max_blocks = (uint32_t)(identity->shard_bytes / BLOCK_BYTES);
     shard->max_buckets = identity->max_buckets;
     shard->max_overflow = identity->max_overflow;
     shard->ghost_sets = has_ghosts ? identity->ghost_sets : 0;

@@ -18,6 +18,13 @@
  * or hits are lost to sharding. */
 #define SHARD_BYTES (UINT64_C(128) << 20)
 
+/* Of what is longer, blocks and slots would have numbers that are none. */
+#define SHARD_BYTES_MAX ((uint64_t)(UINT32_MAX / 2) * BLOCK_BYTES)
+static_assert(SHARD_BYTES_MAX / BLOCK_BYTES / PLANNED_ENTRY_BLOCKS /
+                      PLANNED_BUCKET_ENTRIES * 5 / 4 * BUCKET_STRIDE <
+                  NO_SLOT / 2,
+              "every slot has a number");
+
 static uint32_t
 shards_for(uint64_t size_bytes)
 {
@@ -40,8 +47,9 @@ pool_geometry(const struct pmc_options *options, uint64_t heap_limit_bytes,
     identity.abi = pool_abi();
     identity.size_bytes = options->size_bytes;
     identity.shards = options->shards ? options->shards : shards_for(heap_limit_bytes);
-    identity.shard_bytes = (heap_limit_bytes - HEAP_HEADER_BYTES) / identity.shards /
-                           PAGE_BYTES * PAGE_BYTES;
+    identity.shard_bytes = min_u64(
+        (heap_limit_bytes - HEAP_HEADER_BYTES) / identity.shards, SHARD_BYTES_MAX);
+    identity.shard_bytes = identity.shard_bytes / PAGE_BYTES * PAGE_BYTES;
     entries = identity.shard_bytes / BLOCK_BYTES / PLANNED_ENTRY_BLOCKS;
     identity.max_buckets = (uint32_t)(entries / PLANNED_BUCKET_ENTRIES) + 1;
     identity.max_overflow =

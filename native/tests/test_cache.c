@@ -780,6 +780,42 @@ test_without_eviction_nothing_goes_however_long_entries_come_and_go(void)
     pmc_close(cache);
 }
 
+/* As large as a file system may be that a pool without a size is on. Planted bug: the
+ * shard is as large as that, and its slots have more numbers than there are. */
+static void
+check_large_pool(uint64_t size_bytes)
+{
+    struct pmc_options options;
+    struct pmc_cache *cache;
+    struct pmc_geometry geometry;
+
+    pmc_options_default(&options);
+    options.size_bytes = size_bytes;
+    options.shards = 1;
+    cache = open_with(&options);
+    for (uint32_t key = 0; key < 2000; key++)
+        CHECK_EQ(pmc_put(cache, &key, sizeof key, &key, sizeof key, NULL), PMC_OK);
+    for (uint32_t key = 0; key < 2000; key++) {
+        uint32_t value = 0;
+
+        CHECK_EQ(pmc_get(cache, &key, sizeof key, &value, sizeof value, 0, NULL),
+                 PMC_OK);
+        CHECK_EQ(value, key);
+    }
+    CHECK_EQ(pmc_geometry(cache, &geometry), PMC_OK);
+    CHECK_EQ(geometry.size_bytes, size_bytes);
+    check_sound(cache);
+    pmc_close(cache);
+}
+
+static void
+test_pools_of_terabytes_find_what_was_put(void)
+{
+    for (uint64_t size_bytes = UINT64_C(1) << 35; size_bytes <= UINT64_C(1) << 45;
+         size_bytes *= 2)
+        check_large_pool(size_bytes);
+}
+
 /* ---- callbacks ------------------------------------------------------- */
 
 struct seen {
@@ -1062,6 +1098,7 @@ main(void)
     RUN(test_overwriting_counts_as_use);
     RUN(test_geometry_says_what_was_asked_for);
     RUN(test_options_out_of_range_are_refused);
+    RUN(test_pools_of_terabytes_find_what_was_put);
     RUN(test_every_status_has_its_text);
     return check_report();
 }
