@@ -127,7 +127,8 @@ enum pmc_cause {
 
 struct pmc_options {
     const char *path;         /* the pool's file; NULL: private and unlinked */
-    uint64_t size_bytes;      /* most the heap may take, or PMC_SIZE_GROW */
+    uint64_t size_bytes;      /* most the heap may take, at most 32 GiB for each of
+                                 its shards; or PMC_SIZE_GROW */
     uint32_t shards;          /* a power of two; 0: as there are, or by the size */
     uint32_t lock_timeout_ms; /* longest wait for a lock; 0: 1000 */
     uint8_t lifetime;         /* enum pmc_lifetime */

@@ -29,9 +29,13 @@ check_options(const struct pmc_options *options, struct pmc_error *error_out)
                          "a pool of %llu bytes is too small; the least is %u",
                          (unsigned long long)options->size_bytes, PMC_POOL_MIN_BYTES);
     if (options->size_bytes != PMC_SIZE_GROW &&
-        options->size_bytes > (UINT64_C(1) << 46))
+        (options->size_bytes - HEAP_HEADER_BYTES) / (shards ? shards : SHARDS_MAX) >
+            SHARD_BYTES_MAX)
         return pool_fail(error_out, PMC_EINVAL, 0,
-                         "a pool of more than 64 TiB is not supported");
+                         "a pool of %llu bytes is too large: a shard holds 32 GiB at "
+                         "most, and there are at most %u",
+                         (unsigned long long)options->size_bytes,
+                         shards ? shards : SHARDS_MAX);
     if (options->size_bytes == PMC_SIZE_GROW && options->preallocate)
         return pool_fail(error_out, PMC_EINVAL, 0,
                          "a pool without a size cannot be preallocated; give it "

@@ -18,8 +18,6 @@
  * or hits are lost to sharding. */
 #define SHARD_BYTES (UINT64_C(128) << 20)
 
-/* Of what is longer, blocks and slots would have numbers that are none. */
-#define SHARD_BYTES_MAX ((uint64_t)(UINT32_MAX / 2) * BLOCK_BYTES)
 static_assert(SHARD_BYTES_MAX / BLOCK_BYTES / PLANNED_ENTRY_BLOCKS /
                       PLANNED_BUCKET_ENTRIES * 5 / 4 * BUCKET_STRIDE <
                   NO_SLOT / 2,

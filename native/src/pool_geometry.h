@@ -11,6 +11,8 @@
 #define VERSIONS_OFF (ATTACHMENTS_OFF + ATTACHMENTS_MAX * sizeof(struct attachment))
 
 #define SHARDS_MAX 64u
+/* 32 GiB. Of what is longer, blocks and slots would have numbers that are none. */
+#define SHARD_BYTES_MAX ((uint64_t)(UINT32_MAX / 2) * BLOCK_BYTES)
 
 /* Fill in all of identity but pool_id, boot_id, index_in_dram and checksum. */
 void pool_geometry(const struct pmc_options *options, uint64_t heap_limit_bytes,

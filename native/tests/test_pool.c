@@ -649,6 +649,31 @@ test_paths_that_cannot_be_used_are_refused(void)
     remove_place(&place);
 }
 
+/* What is beyond a shard's last block would never be used. Planted bug: it is taken. */
+static void
+test_sizes_that_shards_cannot_use_are_refused(void)
+{
+    static const struct {
+        uint64_t gib;
+        uint32_t shards;
+        enum pmc_status status;
+    } sizes[] = {{33, 1, PMC_EINVAL},
+                 {65, 2, PMC_EINVAL},
+                 {2049, 0, PMC_EINVAL},
+                 {1 << 20, 0, PMC_EINVAL},
+                 {32, 1, PMC_OK}};
+
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct place place = make_place();
+        struct pmc_options options = options_at(&place, sizes[i].gib << 30);
+        struct pmc_error error;
+
+        options.shards = sizes[i].shards;
+        CHECK_EQ(try_open(&options, &error), sizes[i].status);
+        remove_place(&place);
+    }
+}
+
 /* Planted bug: names that differ at the end only share one lock file. */
 static void
 test_pools_with_long_names_are_two_pools_or_refused(void)
@@ -931,6 +956,7 @@ main(void)
     RUN(test_a_truncated_pool_is_replaced);
     RUN(test_a_directory_that_all_may_write_is_refused);
     RUN(test_paths_that_cannot_be_used_are_refused);
+    RUN(test_sizes_that_shards_cannot_use_are_refused);
     RUN(test_pools_with_long_names_are_two_pools_or_refused);
     RUN(test_a_forked_child_has_a_place_of_its_own);
     RUN(test_a_child_of_a_raw_clone_has_a_place_of_its_own);
