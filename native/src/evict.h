@@ -29,6 +29,12 @@ enum evict_bump {
 /* The whole, for shard_header.small_share. */
 #define SHARE_UNIT (UINT64_C(1) << 32)
 
+/* An entry that was used since its turn came last is passed over, and moves on. So many
+ * are in one call at most, a fraction of a millisecond: where all of a large shard is in
+ * use, one put would look at all of it while others wait. The next in order is proposed
+ * then, used or not. */
+#define PASSED_MOST 1024u
+
 struct evict_policy {
     const char *name;
     enum evict_bump bump;

@@ -98,6 +98,7 @@ oldest_slot(const struct shard *shard, uint32_t *class_out)
 static uint32_t
 lru_propose(struct shard *shard)
 {
+    uint32_t passes = PASSED_MOST;
     uint32_t lru_class;
     uint32_t slot;
 
@@ -107,7 +108,8 @@ lru_propose(struct shard *shard)
         uint32_t used = heat_of(shard, slot) % LRU_CLASSES;
 
         queue_remove_locked(shard, slot, blocks);
-        if (used != lru_class) {
+        if (used != lru_class && passes > 0) {
+            passes--;
             push_as_used(shard, slot, used, blocks);
             continue;
         }

@@ -404,18 +404,20 @@ heat_left(const struct shard *shard, uint32_t blocks, uint64_t heat)
     return is_larger_than(shard, blocks, MUCH) ? 0 : min_u64(heat, HEAT_MAX) - 1;
 }
 
-/* The first of the small queue that was not hit often enough; those before it
- * move on. */
+/* The first of the small queue that was not hit often enough; those before it, as many
+ * as may be passed, move on. */
 static uint32_t
-propose_small(struct shard *shard)
+propose_small(struct shard *shard, uint32_t *passes)
 {
     uint32_t slot;
 
     while ((slot = queue_head(shard, QUEUE_SMALL)) != NO_SLOT) {
         uint32_t blocks = slot_blocks(shard, slot);
 
-        if (load_relaxed(heat_of(shard, slot)) < heat_to_promote(shard, blocks))
+        if (load_relaxed(heat_of(shard, slot)) < heat_to_promote(shard, blocks) ||
+            *passes == 0)
             return make_candidate(shard, slot, blocks, false);
+        --*passes;
         queue_remove_locked(shard, slot, blocks);
         store_relaxed(heat_of(shard, slot), 0);
         queue_push_locked(shard, QUEUE_MAIN, slot, blocks);
@@ -423,21 +425,20 @@ propose_small(struct shard *shard)
     return NO_SLOT;
 }
 
-/* The first of the main queue without heat; those before it lose one unit, or all
- * of it if they are large, and go to the end. Readers may heat them up again:
- * patience has an end. */
+/* The first of the main queue without heat; those before it, as many as may be passed,
+ * lose one unit, or all of it if they are large, and go to the end. */
 static uint32_t
-propose_main(struct shard *shard)
+propose_main(struct shard *shard, uint32_t *passes)
 {
-    uint64_t patience = shard->header->queues[QUEUE_MAIN].entries * (HEAT_MAX + 1ull);
     uint32_t slot;
 
     while ((slot = queue_head(shard, QUEUE_MAIN)) != NO_SLOT) {
         uint32_t blocks = slot_blocks(shard, slot);
         uint64_t heat = load_relaxed(heat_of(shard, slot));
 
-        if (heat == 0 || patience-- == 0)
+        if (heat == 0 || *passes == 0)
             return make_candidate(shard, slot, blocks, true);
+        --*passes;
         queue_remove_locked(shard, slot, blocks);
         store_relaxed(heat_of(shard, slot), (uint8_t)heat_left(shard, blocks, heat));
         queue_push_locked(shard, QUEUE_MAIN, slot, blocks);
@@ -464,13 +465,14 @@ s3fifo_peek(const struct shard *shard)
 static uint32_t
 s3fifo_propose(struct shard *shard)
 {
+    uint32_t passes = PASSED_MOST;
     uint32_t slot = NO_SLOT;
 
     if (gives_from_small(shard))
-        slot = propose_small(shard);
+        slot = propose_small(shard, &passes);
     if (slot == NO_SLOT)
-        slot = propose_main(shard);
-    return slot == NO_SLOT ? propose_small(shard) : slot;
+        slot = propose_main(shard, &passes);
+    return slot == NO_SLOT ? propose_small(shard, &passes) : slot;
 }
 
 static uint32_t

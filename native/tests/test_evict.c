@@ -15,18 +15,25 @@
 /* Entries of one size, so close together that only their heads have room: policies
  * look at nothing else. */
 static struct shard
-start(const struct evict_policy *policy, uint32_t entry_blocks_wanted)
+start_with(uint32_t entries, uint32_t capacity, const struct evict_policy *policy,
+           uint32_t entry_blocks_wanted)
 {
-    const struct bare_geometry geometry = {.max_blocks = CAPACITY,
-                                           .max_buckets = ENTRIES / BUCKET_SLOTS,
+    const struct bare_geometry geometry = {.max_blocks = capacity,
+                                           .max_buckets = entries / BUCKET_SLOTS,
                                            .ghost_sets = 256,
                                            .policy = policy};
     struct shard shard = bare_shard_make(&geometry);
 
-    store_relaxed(&shard.header->limit_blocks, CAPACITY);
-    for (uint32_t entry = 0; entry < ENTRIES; entry++)
+    store_relaxed(&shard.header->limit_blocks, capacity);
+    for (uint32_t entry = 0; entry < entries; entry++)
         bare_slot_fill(&shard, bare_slot(entry), entry * 2, entry_blocks_wanted);
     return shard;
+}
+
+static struct shard
+start(const struct evict_policy *policy, uint32_t entry_blocks_wanted)
+{
+    return start_with(ENTRIES, CAPACITY, policy, entry_blocks_wanted);
 }
 
 static uint64_t
@@ -109,6 +116,26 @@ test_every_policy_ends_when_all_is_hot(void)
             }
         }
         CHECK_EQ(evict(&shard), NO_SLOT);
+        bare_shard_free(&shard);
+    }
+}
+
+/* Planted bug: one put looks at all that are in use, while others wait for the lock. */
+static void
+test_one_proposal_passes_so_many_and_no_more(void)
+{
+    enum { MANY = 4 * PASSED_MOST / BUCKET_SLOTS * BUCKET_SLOTS };
+    static const struct evict_policy *const moving[] = {&evict_s3fifo, &evict_lru};
+
+    for (size_t i = 0; i < 2; i++) {
+        struct shard shard = start_with(MANY, 4 * MANY, moving[i], 2);
+
+        for (uint32_t entry = 0; entry < MANY; entry++)
+            admit(&shard, entry);
+        for (uint32_t entry = 0; entry < MANY; entry++)
+            hit(&shard, entry, HEAT_MAX);
+        CHECK_EQ(evict(&shard), PASSED_MOST);
+        CHECK_EQ(evict(&shard), 2 * PASSED_MOST + 1);
         bare_shard_free(&shard);
     }
 }
@@ -426,6 +453,7 @@ main(void)
 {
     RUN(test_every_policy_proposes_each_entry_once_and_the_oldest_first);
     RUN(test_every_policy_ends_when_all_is_hot);
+    RUN(test_one_proposal_passes_so_many_and_no_more);
     RUN(test_a_hit_after_the_proposal_pardons);
     RUN(test_s3fifo_promotes_what_is_hit_twice_and_drops_the_rest);
     RUN(test_s3fifo_takes_from_main_while_small_is_within_its_share);
