@@ -78,16 +78,18 @@ queue_push_locked(struct shard *shard, uint32_t number, uint32_t slot, uint32_t 
     set_queue(shard, slot, number);
 }
 
-/* The slot after this one; NO_SLOT at the end, and when the two do not agree. */
+/* The slot after this one in the queue; NO_SLOT at the end, and when the two do not agree.
+ * The links of slots in no queue are what they were once. */
 static uint32_t
-agreed_next(struct shard *shard, const struct queue *queue, uint32_t slot)
+agreed_next(struct shard *shard, uint32_t number, uint32_t slot)
 {
     const struct entry_head *head = queue_entry(shard, slot);
     uint32_t next = head ? head->next : slot; /* nothing comes after itself */
 
-    if (next == NO_SLOT ? queue->tail == slot
+    if (next == NO_SLOT ? shard->header->queues[number].tail == slot
                         : slot_is_possible(shard, next) && next != slot &&
-                              queue_previous(shard, next) == slot)
+                              queue_previous(shard, next) == slot &&
+                              queue_of(shard, next) == number)
         return next;
     doubt(shard);
     return NO_SLOT;
@@ -104,7 +106,7 @@ queue_remove_locked(struct shard *shard, uint32_t slot, uint32_t blocks)
     if (number == 0 || number >= QUEUES)
         return;
     queue = &shard->header->queues[number];
-    next = agreed_next(shard, queue, slot);
+    next = agreed_next(shard, number, slot);
     if (previous != NO_SLOT)
         change_next(shard, previous, slot, next);
     else
@@ -140,7 +142,7 @@ queue_relocate_locked(struct shard *shard, uint32_t from, uint32_t to)
     if (number == 0 || number >= QUEUES)
         return;
     queue = &shard->header->queues[number];
-    next = agreed_next(shard, queue, from); /* both slots lead to the entry */
+    next = agreed_next(shard, number, from); /* both slots lead to the entry */
     if (previous != NO_SLOT)
         change_next(shard, previous, from, to);
     else

@@ -155,6 +155,30 @@ test_queues_leave_the_other_bits_of_the_state_alone(void)
     bare_shard_free(&model.shard);
 }
 
+/* The offset of a slot changed, and where it leads now lie bytes that name a slot in no
+ * queue, whose link was the number of this one once. Planted bug: the two agree, and the
+ * slot is given a link, which is written into the value of another entry. */
+static void
+test_a_slot_in_no_queue_agrees_with_nobody(void)
+{
+    static struct model model;
+    struct shard *shard = &model.shard;
+    uint32_t stranger = bare_slot(9);
+    struct entry_head *head;
+
+    model_start(&model);
+    model_push(&model, 1, bare_slot(0), 2);
+    model_push(&model, 1, bare_slot(1), 2);
+    head = queue_entry(shard, bare_slot(0));
+    head->next = stranger;
+    CHECK_EQ(queue_previous(shard, stranger), bare_slot(0));
+    queue_remove_locked(shard, bare_slot(0), 2);
+    CHECK_EQ(shard->header->queues_doubtful, 1);
+    queue_push_locked(shard, 2, bare_slot(0), 2);
+    CHECK_EQ(head->next, stranger);
+    bare_shard_free(shard);
+}
+
 int
 main(void)
 {
@@ -162,5 +186,6 @@ main(void)
     RUN(test_a_relocated_slot_keeps_its_place_in_the_queue);
     RUN(test_removing_what_is_in_no_queue_does_nothing);
     RUN(test_queues_leave_the_other_bits_of_the_state_alone);
+    RUN(test_a_slot_in_no_queue_agrees_with_nobody);
     return check_report();
 }
