@@ -327,24 +327,35 @@ find_free_spans_of(const struct shard *shard, uint32_t hole, uint32_t age_ticks,
     return !damaged && spans_out->to > spans_out->from;
 }
 
+/* Look at so many holes of a bin. */
+static bool
+find_free_spans_in(const struct shard *shard, uint32_t bin, uint32_t age_ticks,
+                   uint32_t most, int *looks, struct alloc_spans *spans_out)
+{
+    uint32_t at = shard->header->bin_head[bin];
+
+    for (; *looks > 0 && hole_is_sound(shard, at); at = hole_at(shard, at)->bin_next) {
+        --*looks;
+        if (find_free_spans_of(shard, at, age_ticks, most, spans_out))
+            return true;
+    }
+    return false;
+}
+
 bool
 alloc_find_free_spans(const struct shard *shard, uint32_t age_ticks, uint32_t most,
                       struct alloc_spans *spans_out)
 {
-    int seen = 0;
+    int looks = SEARCH_LIMIT;
 
     for (uint32_t bin = alloc_bin(SPAN_BLOCKS); bin < BIN_COUNT;
-         bin = bin_at_least(shard, bin + 1)) {
-        uint32_t at = shard->header->bin_head[bin];
-
-        for (; hole_is_sound(shard, at); at = hole_at(shard, at)->bin_next) {
-            if (find_free_spans_of(shard, at, age_ticks, most, spans_out))
-                return true;
-            if (++seen == SEARCH_LIMIT)
-                return false;
-        }
-    }
-    return false;
+         bin = bin_at_least(shard, bin + 1))
+        if (find_free_spans_in(shard, bin, age_ticks, most, &looks, spans_out))
+            return true;
+    /* A span whose last block is the head of what is gone behind it. */
+    looks = SEARCH_LIMIT;
+    return find_free_spans_in(shard, alloc_bin(SPAN_BLOCKS - 1), age_ticks, most,
+                              &looks, spans_out);
 }
 
 static void

