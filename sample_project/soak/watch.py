@@ -49,7 +49,7 @@ class Rest(NamedTuple):
     """What a site has while nobody asks it for anything."""
 
     descriptors: int
-    """Of whichever process has the most."""
+    """Of whichever process has the most; of a master, what it has beyond one for each worker."""
     in_use: InUse | None = None
     """Of all workers together; `None` where they do not live long enough to compare."""
 
@@ -147,7 +147,7 @@ class Watch:
 
         Args:
             workers_last: Whether the workers live as long as the stage; otherwise only gunicorn's
-                master does, its descriptors are counted, and nobody is asked what is in use.
+                master does, its own descriptors are counted, and nobody is asked what is in use.
 
         Raises:
             TimeoutError: A worker did not tell what it has in use.
@@ -155,8 +155,11 @@ class Watch:
         counts = []
         for _look in range(REST_LOOKS):
             await asyncio.sleep(REST_SECONDS / REST_LOOKS)
-            pids = family(self._master) if workers_last else [self._master]
-            counts.append(max(map(_descriptors, pids)))
+            pids = family(self._master)
+            if workers_last:
+                counts.append(max(map(_descriptors, pids)))
+            else:
+                counts.append(_own_descriptors(self._master))
         told = await self._ask(pids[1:]) if workers_last else None
         self.resting.append(Rest(min(counts), told))
 
@@ -188,6 +191,17 @@ class Watch:
 
 def _descriptors(pid: int) -> int:
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def _own_descriptors(master: int) -> int:
+    """Return what *master* has open beyond the file that it keeps for each worker.
+
+    Workers that are recycled together are all missing for a moment. One that comes or goes during a
+    look makes the count too high, never too low, and the lowest of several looks is what is kept.
+    """
+    before = len(family(master))
+    found = _descriptors(master)
+    return found - min(before, len(family(master))) + 1
 
 
 def _median(samples: Sequence[Sample]) -> Sample:

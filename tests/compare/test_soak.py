@@ -116,6 +116,20 @@ def test_descriptors_are_counted_at_rest(tmp_path: Path) -> None:
     assert late.descriptors == early.descriptors + 5
 
 
+def test_descriptors_of_a_master_are_counted_without_its_workers(tmp_path: Path) -> None:
+    watch = Watch(os.getpid(), tmp_path, tmp_path)
+    watch.samples.append(SAMPLE)
+    asyncio.run(watch.rest(workers_last=False))
+    with contextlib.ExitStack() as kept:
+        for _worker in range(4):
+            worker = subprocess.Popen(["sleep", "60"], stdin=subprocess.PIPE)
+            kept.callback(worker.communicate)
+            kept.callback(worker.kill)
+        asyncio.run(watch.rest(workers_last=False))
+    early, late = watch.growth().resting
+    assert late.descriptors == early.descriptors
+
+
 LEAKING_MASTER = """
 import os, sys, time
 if worker := os.fork():
