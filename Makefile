@@ -43,8 +43,9 @@ demo: ## the sample site on each cache, side by side: build/demo/report.html; FU
 
 test: ## every test, as continuous integration runs them
 	@$(STEPS) --reports $(REPORTS) --setup headers venv install dev redis memcached browser \
-		--then lint-python types lint-c ctest-plain memcheck ctest-asan ctest-tsan ctest-faults fuzz-short \
-		model test-core test-django test-django-app test-django6 test-sample test-compare test-packaging
+		--beside model fuzz-short test-packaging \
+		--then lint-python types lint-c ctest-plain memcheck ctest-asan ctest-tsan ctest-faults \
+		test-core test-django test-django-app test-django6 test-sample test-compare
 
 bench: ## benchmarks against peers and targets: build/bench/*.json and plots
 	@$(STEPS) --setup headers venv install bench-tools redis --then bench-python bench-django bench-speed bench-stampede \

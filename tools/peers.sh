@@ -13,8 +13,12 @@ apt_install() {
     echo "  installing $* with apt-get (a minute or two)"
     export DEBIAN_FRONTEND=noninteractive
     local options=(--yes --quiet --no-install-recommends -o DPkg::Lock::Timeout=300)
-    apt-get install "${options[@]}" "$@" >/dev/null 2>&1 ||
-        { apt-get update --quiet >/dev/null && apt-get install "${options[@]}" "$@" >/dev/null; }
+    # One at a time: apt waits for another's installation, but not for its list of packages.
+    {
+        flock 9
+        apt-get install "${options[@]}" "$@" >/dev/null 2>&1 ||
+            { apt-get update --quiet >/dev/null && apt-get install "${options[@]}" "$@" >/dev/null; }
+    } 9>"${TMPDIR:-/tmp}/pmemcache-apt.lock"
 }
 
 # A program of the comparison or of a test: nothing breaks without it.

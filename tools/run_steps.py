@@ -1,8 +1,10 @@
 """Run targets of the Makefile one after another, say what happens and end with a summary.
 
 The targets after ``--setup`` are needed by all others: the first that fails ends the run. Those
-after ``--then`` are independent: each is run whatever became of the ones before it. With
-``--reports`` the JUnit files that the targets leave in a folder are added up for the last line.
+after ``--then`` are independent: each is run whatever became of the ones before it. So are those
+after ``--beside``, which run one after another too, but at the same time and with less of the
+machine; what they print is shown in the pause after the step in front. With ``--reports`` the JUnit
+files that the targets leave in a folder are added up for the last line.
 
 The exit status is 0 only when every target succeeded.
 """
@@ -10,9 +12,11 @@ The exit status is 0 only when every target succeeded.
 from __future__ import annotations
 
 import argparse
+import queue
 import re
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
@@ -28,6 +32,26 @@ class Outcome:
     target: str
     seconds: float
     succeeded: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """One target in its place."""
+
+    target: str
+    position: str
+    description: str
+
+    @property
+    def heading(self) -> str:
+        """The line that begins the step."""
+        sentence = f": {self.description}" if self.description else ""
+        return f"\n[{self.position}] {self.target}{sentence}"
+
+    def end(self, outcome: Outcome) -> str:
+        """Return the line that ends the step."""
+        word = "done" if outcome.succeeded else "FAILED"
+        return f"[{self.position}] {self.target}: {word} in {outcome.seconds:.1f} s"
 
 
 @dataclass(frozen=True)
@@ -51,29 +75,72 @@ def descriptions() -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9-]+):.*## (.+)$", text, flags=re.MULTILINE))
 
 
-def run_target(target: str, position: str, description: str) -> Outcome:
+def run_target(step: Step) -> Outcome:
     """Run ``make target`` with its output passed through."""
-    print(f"\n[{position}] {target}: {description}" if description else f"\n[{position}] {target}")
+    print(step.heading)
     sys.stdout.flush()
     started = time.monotonic()
-    status = subprocess.call(["make", "--no-print-directory", target], cwd=REPOSITORY)
-    outcome = Outcome(target, time.monotonic() - started, status == 0)
-    print(f"[{position}] {target}: {'done' if outcome.succeeded else 'FAILED'}", end="")
-    print(f" in {outcome.seconds:.1f} s", flush=True)
+    status = subprocess.call(["make", "--no-print-directory", step.target], cwd=REPOSITORY)
+    outcome = Outcome(step.target, time.monotonic() - started, status == 0)
+    print(step.end(outcome), flush=True)
     return outcome
 
 
-def run_all(setup: list[str], then: list[str]) -> list[Outcome]:
-    """Run the targets in order; stop early only when one of *setup* fails."""
+class Beside:
+    """Steps that run while others do, with a low priority, and are silent until asked."""
+
+    def __init__(self, steps: list[Step]) -> None:
+        self._steps = steps
+        self._ended: queue.SimpleQueue[tuple[Step, Outcome, str]] = queue.SimpleQueue()
+        self._left = len(steps)
+        # A daemon: after Ctrl-C, which make has got as well, nobody waits for it.
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        for step in self._steps:
+            started = time.monotonic()
+            finished = subprocess.run(
+                ["nice", "make", "--no-print-directory", step.target],
+                check=False,
+                cwd=REPOSITORY,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            )
+            seconds = time.monotonic() - started
+            outcome = Outcome(step.target, seconds, finished.returncode == 0)
+            self._ended.put((step, outcome, finished.stdout))
+
+    def ended(self, *, wait: bool = False) -> list[Outcome]:
+        """Show what has ended since the last call, with *wait* all that is left, and return it."""
+        outcomes = []
+        while self._left and (wait or not self._ended.empty()):
+            step, outcome, output = self._ended.get()
+            print(f"{step.heading}\n{output}{step.end(outcome)}", flush=True)
+            outcomes.append(outcome)
+            self._left -= 1
+        return outcomes
+
+
+def run_all(setup: list[str], beside: list[str], then: list[str]) -> list[Outcome]:
+    """Run the targets; stop early only when one of *setup* fails."""
     sentences = descriptions()
-    targets = setup + then
+    targets = setup + beside + then
+    steps = [
+        Step(target, f"{number}/{len(targets)}", sentences.get(target, ""))
+        for number, target in enumerate(targets, start=1)
+    ]
     outcomes: list[Outcome] = []
-    for number, target in enumerate(targets, start=1):
-        position = f"{number}/{len(targets)}"
-        outcomes.append(run_target(target, position, sentences.get(target, "")))
-        if number <= len(setup) and not outcomes[-1].succeeded:
-            break
-    return outcomes
+    for step in steps[: len(setup)]:
+        outcomes.append(run_target(step))
+        if not outcomes[-1].succeeded:
+            return outcomes
+    behind = Beside(steps[len(setup) : len(setup) + len(beside)])
+    for step in steps[len(setup) + len(beside) :]:
+        outcomes.append(run_target(step))
+        outcomes += behind.ended()
+    return outcomes + behind.ended(wait=True)
 
 
 def count_cases(report: Path) -> Counts:
@@ -90,14 +157,17 @@ def count_cases(report: Path) -> Counts:
     return Counts(passed, failed, skipped)
 
 
-def print_summary(outcomes: list[Outcome], reports: Path | None) -> None:
-    """Print a line per target and, with *reports*, one with the number of test cases."""
+def print_summary(outcomes: list[Outcome], seconds: float, reports: Path | None) -> None:
+    """Print a line per target and, with *reports*, one with the number of test cases.
+
+    Args:
+        seconds: From the first step to the end of the last.
+    """
     print()
     for outcome in outcomes:
         word = "ok" if outcome.succeeded else "FAILED"
         print(f"  {outcome.target:<16}{outcome.seconds:>8.1f} s  {word}")
     failed_targets = sum(not outcome.succeeded for outcome in outcomes)
-    seconds = sum(outcome.seconds for outcome in outcomes)
     if reports is not None:
         counts = sum((count_cases(report) for report in sorted(reports.glob("*.xml"))), Counts())
         print(f"{counts.passed} passed, {counts.failed} failed, {counts.skipped} skipped", end="; ")
@@ -108,17 +178,19 @@ def main() -> int:
     """Run the targets named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--setup", nargs="*", default=[], metavar="TARGET")
+    parser.add_argument("--beside", nargs="*", default=[], metavar="TARGET")
     parser.add_argument("--then", nargs="*", default=[], metavar="TARGET")
     parser.add_argument("--reports", type=Path, help="folder of JUnit files, emptied first")
     arguments = parser.parse_args()
     if arguments.reports is not None:
         for stale in arguments.reports.glob("*.xml"):
             stale.unlink()
+    started = time.monotonic()
     try:
-        outcomes = run_all(arguments.setup, arguments.then)
+        outcomes = run_all(arguments.setup, arguments.beside, arguments.then)
     except KeyboardInterrupt:
         return 130
-    print_summary(outcomes, arguments.reports)
+    print_summary(outcomes, time.monotonic() - started, arguments.reports)
     return 0 if all(outcome.succeeded for outcome in outcomes) else 1
 
 

@@ -17,6 +17,13 @@ bad: ## does not
 	@exit 3
 """
 
+QUIET = """\
+quiet: ## ends after the step in front has begun
+	@until [ -e begun ]; do sleep 0.01; done; echo quiet ran; exit 3
+front:
+	@touch begun; echo front ran
+"""
+
 REPORT = """\
 <testsuites><testsuite>
 <testcase name="a"/><testcase name="b"><failure/></testcase>
@@ -60,6 +67,24 @@ def test_failed_step_fails_the_run_and_later_steps_still_run(repository: Path) -
 
 def test_failed_setup_ends_the_run(repository: Path) -> None:
     status, output = run_steps(repository, "--setup", "bad", "--then", "good")
+    assert status == 1
+    assert "good ran" not in output
+
+
+def test_steps_beside_run_at_the_same_time_and_count(repository: Path) -> None:
+    (repository / "Makefile").write_text(MAKEFILE + QUIET, encoding="utf-8")
+    status, output = run_steps(
+        repository, "--setup", "good", "--beside", "quiet", "good", "--then", "front"
+    )
+    assert status == 1
+    assert "4 steps, 1 failed" in output
+    assert output.index("good ran") < output.index("front ran") < output.index("quiet ran")
+    assert output.count("good ran") == 2
+    assert "[2/4] quiet: FAILED" in output
+
+
+def test_steps_beside_wait_for_the_setup(repository: Path) -> None:
+    status, output = run_steps(repository, "--setup", "bad", "--beside", "good", "--then", "good")
     assert status == 1
     assert "good ran" not in output
 
