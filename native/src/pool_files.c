@@ -128,13 +128,53 @@ files_new_name(const char *name, char *name_out)
     return name_out;
 }
 
+/* Does the file begin as a pool's two files do, or as one of which no more was made than
+ * its size? */
+static bool
+begins_as_a_pool(int fd)
+{
+    static const uint8_t zeros[PAGE_BYTES];
+    const struct pool_identity expected = {.magic = "PMCPOOL"};
+    uint8_t page[PAGE_BYTES];
+    ssize_t size = pread(fd, page, sizeof page, 0);
+
+    return size == 0 ||
+           (size >= (ssize_t)sizeof expected.magic &&
+            memcmp(page, expected.magic, sizeof expected.magic) == 0) ||
+           (size == (ssize_t)sizeof page && memcmp(page, zeros, sizeof page) == 0);
+}
+
+/* Remove the file of this name if it is a pool's, or the one that is open. What others
+ * keep beside a pool under such a name is left alone. */
 static void
-remove_file(int directory_fd, const char *name)
+remove_own(int directory_fd, const char *name, int open_fd)
+{
+    int fd = openat(directory_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+    if (fd < 0)
+        return;
+    if (begins_as_a_pool(fd) || files_still_named(directory_fd, name, open_fd))
+        unlinkat(directory_fd, name, 0);
+    close(fd);
+}
+
+static void
+remove_file(int directory_fd, const char *name, int open_fd)
 {
     char scratch[256];
 
-    unlinkat(directory_fd, name, 0);
-    unlinkat(directory_fd, files_new_name(name, scratch), 0);
+    remove_own(directory_fd, name, open_fd);
+    remove_own(directory_fd, files_new_name(name, scratch), open_fd);
+}
+
+/* What stands where a file of the pool has to be is not the pool's. */
+static enum pmc_status
+fail_occupied(struct pmc_error *error_out, const char *name)
+{
+    return pool_fail(error_out, PMC_ENOT_POOL, 0,
+                     "%s is a file of something else, and the pool needs its name; "
+                     "move it, or choose another path",
+                     name);
 }
 
 /* ---- the lock file --------------------------------------------------- */
@@ -204,6 +244,19 @@ fail_open(struct pmc_error *error_out, int directory_fd, const char *name)
     return pool_fail_system(error_out, "open", name);
 }
 
+/* A lock file holds the pool's number (see note_pool_id()), or nothing yet. */
+static enum pmc_status
+check_lock_file(int fd, const char *name, struct pmc_error *error_out)
+{
+    enum pmc_status status = check_owner(fd, name, error_out);
+    struct stat about;
+
+    if (status == PMC_OK && fstat(fd, &about) == 0 && about.st_size != 0 &&
+        about.st_size != (off_t)sizeof(uint64_t))
+        return fail_occupied(error_out, name);
+    return status;
+}
+
 /* Open the lock file, making it, and close the gate behind us. */
 enum pmc_status
 files_enter_gate(struct pool *pool, struct pmc_error *error_out)
@@ -218,7 +271,7 @@ files_enter_gate(struct pool *pool, struct pmc_error *error_out)
             fd = openat(pool->directory_fd, pool->lock_name, flags, 0600);
         if (fd < 0)
             return fail_open(error_out, pool->directory_fd, pool->lock_name);
-        status = check_owner(fd, pool->lock_name, error_out);
+        status = check_lock_file(fd, pool->lock_name, error_out);
         if (status == PMC_OK && !seat_gate_close(fd, GATE_PATIENCE_NS))
             status = pool_fail(error_out, PMC_ETIMEDOUT, 0,
                                "another process has been opening %s for 10 s; "
@@ -276,7 +329,7 @@ remove_noted_index(struct pool *pool)
         return;
     index_fd = open_existing(pool->index_directory_fd, pool->index_name);
     if (index_fd < 0 || !index_is_anothers(pool, index_fd))
-        remove_file(pool->index_directory_fd, pool->index_name);
+        remove_file(pool->index_directory_fd, pool->index_name, index_fd);
     if (index_fd >= 0)
         close(index_fd);
 }
@@ -289,9 +342,9 @@ files_remove(struct pool *pool)
     remove_noted_index(pool);
     STEP("remove.index");
     snprintf(beside, sizeof beside, "%.240s.index", pool->heap_name);
-    remove_file(pool->directory_fd, beside);
+    remove_file(pool->directory_fd, beside, pool->index_fd);
     STEP("remove.beside");
-    remove_file(pool->directory_fd, pool->heap_name);
+    remove_file(pool->directory_fd, pool->heap_name, pool->heap_fd);
 }
 
 /* ---- identity -------------------------------------------------------- */
@@ -464,14 +517,16 @@ static enum pmc_status
 create_file(struct pool *pool, int directory_fd, const char *name, int *fd_out,
             uint64_t size_bytes, struct pmc_error *error_out)
 {
-    if (pool->named) {
-        char scratch[256];
+    char scratch[256];
 
+    if (pool->named) {
         *fd_out = openat(directory_fd, files_new_name(name, scratch),
                          O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     } else {
         *fd_out = memfd_create("pmemcache", MFD_CLOEXEC);
     }
+    if (*fd_out < 0 && errno == EEXIST)
+        return fail_occupied(error_out, files_new_name(name, scratch));
     if (*fd_out < 0)
         return pool_fail_system(error_out, "create", name);
     if (ftruncate(*fd_out, (off_t)size_bytes) != 0)
@@ -553,6 +608,10 @@ files_create(struct pool *pool, const struct pmc_options *options,
             pool_sweep_indexes(pool->index_directory_fd);
     }
     identity.checksum = pool_identity_checksum(&identity);
+    /* What was a pool's has been removed. */
+    if (pool->named && faccessat(files_index_directory(pool), pool->index_name, F_OK,
+                                 AT_SYMLINK_NOFOLLOW) == 0)
+        return fail_occupied(error_out, pool->index_name);
     status = create_file(pool, files_index_directory(pool), pool->index_name,
                          &pool->index_fd, pool_index_bytes(&identity), error_out);
     STEP("create.index");

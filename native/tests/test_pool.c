@@ -594,6 +594,36 @@ test_what_is_not_a_pool_is_refused_and_left_alone(void)
     remove_place(&place);
 }
 
+/* A file of somebody else's has a name that the pool would give to one of its own.
+ * Planted bug: whatever has such a name is removed when a pool is made or left. */
+static void
+test_files_that_others_keep_beside_a_pool_are_left_alone(void)
+{
+    static const char *const suffixes[] = {".index", ".index.new", ".new", ".lock"};
+    static const char *const media[] = {"/tmp", "/dev/shm"};
+
+    for (size_t i = 0; i < 2 * sizeof suffixes / sizeof *suffixes; i++) {
+        struct place place = make_place_in(media[i % 2]);
+        struct pmc_options options = options_at(&place, SIZE_BYTES);
+        struct pmc_error error;
+        enum pmc_status status;
+        char theirs[200];
+        struct stat about;
+
+        snprintf(theirs, sizeof theirs, "%s%s", place.path, suffixes[i / 2]);
+        write_file(theirs, "a diary with a name that is in the way", 38);
+        status = try_open(&options, &error);
+        /* An index that lies in shared memory needs no name beside the heap. */
+        CHECK(status == PMC_ENOT_POOL || status == PMC_OK);
+        CHECK(status == PMC_OK || strstr(error.message, suffixes[i / 2]) != NULL);
+        CHECK(stat(theirs, &about) == 0 && about.st_size == 38);
+        CHECK_EQ(count_files(place.directory, ""), 1);
+        CHECK_EQ(unlink(theirs), 0);
+        CHECK_EQ(try_open(&options, &error), PMC_OK);
+        remove_place(&place);
+    }
+}
+
 /* Cut short while nobody was there: nothing may be read past the end. */
 static void
 test_a_truncated_pool_is_replaced(void)
@@ -952,6 +982,7 @@ main(void)
     RUN(test_other_options_are_refused_while_the_pool_is_in_use);
     RUN(test_another_layout_is_refused_in_use_and_replaced_after);
     RUN(test_what_is_not_a_pool_is_refused_and_left_alone);
+    RUN(test_files_that_others_keep_beside_a_pool_are_left_alone);
     RUN(test_a_pool_whose_lock_file_was_removed_has_no_second_one);
     RUN(test_a_truncated_pool_is_replaced);
     RUN(test_a_directory_that_all_may_write_is_refused);
