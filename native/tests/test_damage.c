@@ -13,6 +13,7 @@
 
 #include "cache.h"
 #include "pool_geometry.h"
+#include "pool_guard.h"
 #include "support.h"
 
 #define POOL_BYTES (256u * 1024u)
@@ -833,6 +834,50 @@ test_files_cut_and_stretched_under_their_mapping_are_empty(void)
     cut_under_mapping(false, VERSIONS_OFF, true, false);
 }
 
+/* What a reader meets between the comparison of its key and the copy. */
+struct half_lost {
+    struct pmc_cache *cache;
+    uint8_t value[2000];
+};
+
+/* The pool is parted with, but its index cannot be replaced: half of it is done, and
+ * nothing more will be, until the reader has copied. */
+static void *
+lose_half(void *context, size_t value_size)
+{
+    struct half_lost *half = context;
+    struct pool *pool = half->cache->pool;
+    struct pool_header *header = pool->header;
+
+    CHECK(value_size <= sizeof half->value);
+    if (!pool_is_lost(pool)) {
+        pool->header = (void *)((uint8_t *)header + 1); /* no page begins there */
+        CHECK(!guard_give_up(pool));
+        pool->header = header;
+    }
+    return half->value;
+}
+
+/* Planted bug: the heap is replaced before the index, or although that cannot be. */
+static void
+test_no_reader_sees_the_heap_of_a_lost_pool_without_its_index(void)
+{
+    struct half_lost half = {.cache = open_private(POOL_BYTES, PMC_EVICT_LRU)};
+    uint8_t value[sizeof half.value];
+    enum pmc_status status;
+
+    fill_pattern(value, sizeof value, 7);
+    CHECK_EQ(pmc_put(half.cache, "k", 1, value, sizeof value, NULL), PMC_OK);
+    status = pmc_get_reserve(half.cache, "k", 1, lose_half, &half, NULL);
+    CHECK(status == PMC_MISS ||
+          (status == PMC_OK && has_pattern(half.value, sizeof half.value, 7)));
+    CHECK(pool_is_lost(half.cache->pool));
+    CHECK(guard_give_up(half.cache->pool));
+    CHECK(get_text(half.cache, "k") == NULL);
+    CHECK_EQ(put_text(half.cache, "k", "v"), PMC_EDAMAGED);
+    pmc_close(half.cache);
+}
+
 /* ---- zeros -------------------------------------------------------------- */
 
 /* Restored, then zeroed from a place on. */
@@ -1015,6 +1060,7 @@ main(void)
     RUN(test_heap_cut_short_under_its_mapping_is_lost);
     RUN(test_index_cut_short_under_its_mapping_is_lost);
     RUN(test_files_cut_and_stretched_under_their_mapping_are_empty);
+    RUN(test_no_reader_sees_the_heap_of_a_lost_pool_without_its_index);
     RUN(test_files_of_zeros_are_an_error_or_an_empty_pool);
     RUN(test_pools_whose_shards_are_zeroed_are_empty);
     RUN(test_another_version_or_architecture_is_refused_in_use_and_replaced_after);

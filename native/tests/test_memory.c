@@ -12,6 +12,7 @@
 #include "alloc.h"
 #include "cache.h"
 #include "clock.h"
+#include "pool_guard.h"
 #include "support.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -723,6 +724,121 @@ test_a_late_reader_on_a_full_file_system_reads_zeros(void)
         printf("skipped: a late reader (the sanitizer handles SIGBUS)\n");
 }
 
+/* Two shards, of which one has what is away; the file system is full. Sets *page_out
+ * to where a late reader would look in each. */
+static struct pmc_cache *
+open_with_pages_away(const struct place *place, volatile uint8_t *page_out[2])
+{
+    struct pmc_options options = options_at(place, POOL_BYTES);
+    struct pmc_cache *cache;
+
+    options.memory = PMC_MEMORY_CONSERVATIVE;
+    options.shards = 2;
+    cache = open_with(&options);
+    put_keys(cache, 0, KEYS, PMC_TTL_NONE);
+    delete_keys(cache, KEYS / 8, KEYS);
+    fill_file_system(place);
+    for (uint32_t number = 0; number < 2; number++) {
+        struct alloc_spans away = {0};
+
+        CHECK(alloc_find_away_spans(&cache->shards[number], 0, &away));
+        page_out[number] = cache->shards[number].heap + (size_t)away.from * SPAN_BYTES;
+    }
+    return cache;
+}
+
+struct late_reader {
+    volatile uint8_t *page;
+    _Atomic bool done;
+};
+
+static void *
+read_late(void *context)
+{
+    struct late_reader *reader = context;
+
+    CHECK_EQ(reader->page[0], 0);
+    atomic_store(&reader->done, true);
+    return NULL;
+}
+
+#define A_WHILE_MS 2000u /* more than the handler needs to be at work */
+
+/* Who holds the lock of a shard writes to it: there no page may be replaced, but in
+ * another shard one may. */
+static void
+read_while_locked(const struct place *place)
+{
+    volatile uint8_t *pages[2];
+    struct pmc_cache *cache = open_with_pages_away(place, pages);
+    struct late_reader reader = {.page = pages[1]};
+    uint64_t began_ms;
+    pthread_t thread;
+
+    CHECK_EQ(shard_lock(&cache->shards[1], false), PMC_OK);
+    CHECK_EQ(pages[0][0], 0);
+    CHECK(atomic_load(&cache->pool->patches) != 0);
+    shard_unlock(&cache->shards[1]);
+    CHECK_EQ(shard_lock(&cache->shards[1], false), PMC_OK); /* mends */
+    CHECK_EQ(atomic_load(&cache->pool->patches), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, read_late, &reader), 0);
+    began_ms = milliseconds();
+    while (atomic_load(&cache->pool->patches) == 0 &&
+           milliseconds() - began_ms < A_WHILE_MS)
+        ;
+    /* The handler has come, and steps back. */
+    while (atomic_load(&cache->pool->patches) == 1 &&
+           milliseconds() - began_ms < A_WHILE_MS)
+        ;
+    CHECK_EQ(atomic_load(&cache->pool->patches) >> 1, 0);
+    CHECK(!atomic_load(&reader.done));
+    shard_unlock(&cache->shards[1]);
+    pthread_join(thread, NULL);
+    CHECK(atomic_load(&reader.done) && !pool_is_lost(cache->pool));
+    check_keys(cache, 0, KEYS / 8, PMC_OK);
+    check_sound(cache);
+    pmc_close(cache);
+}
+
+/* Planted bugs: the handler does not ask who holds the lock; or it asks of another
+ * shard; or the next to take a lock leaves the replaced page where it is. */
+static void
+test_no_page_is_replaced_under_a_writer(void)
+{
+    if (!SANITIZED) /* sanitizers have a handler of their own */
+        on_small_tmpfs("a late reader beside a writer", "size=20m,mode=0700",
+                       read_while_locked);
+    else
+        printf(
+            "skipped: a late reader beside a writer (the sanitizer handles SIGBUS)\n");
+}
+
+/* Who holds the lock and touches what is away would wait for itself. */
+static void
+touch_what_is_away(const struct place *place)
+{
+    volatile uint8_t *pages[2];
+    struct pmc_cache *cache = open_with_pages_away(place, pages);
+
+    CHECK_EQ(shard_lock(&cache->shards[0], false), PMC_OK);
+    CHECK_EQ(pages[0][0], 0);
+    CHECK(pool_is_lost(cache->pool));
+    shard_unlock(&cache->shards[0]);
+    CHECK_EQ(put_text(cache, "k", "v"), PMC_EDAMAGED);
+    check_keys(cache, 0, KEYS, PMC_MISS);
+    pmc_close(cache);
+}
+
+static void
+test_a_writer_that_touches_what_is_away_loses_the_pool(void)
+{
+    if (!SANITIZED)
+        on_small_tmpfs("a writer where no memory is", "size=20m,mode=0700",
+                       touch_what_is_away);
+    else
+        printf("skipped: a writer where no memory is (the sanitizer handles SIGBUS)\n");
+}
+
 /* ---- huge pages ------------------------------------------------------- */
 
 /* Bytes of the mapping at this address that huge pages map, by /proc/self/smaps. */
@@ -825,6 +941,8 @@ main(void)
     RUN(test_a_pool_without_a_size_grows_until_the_file_system_is_full);
     RUN(test_a_pool_that_cannot_have_its_memory_again_evicts);
     RUN(test_a_late_reader_on_a_full_file_system_reads_zeros);
+    RUN(test_no_page_is_replaced_under_a_writer);
+    RUN(test_a_writer_that_touches_what_is_away_loses_the_pool);
     RUN(test_huge_pages_are_used_where_the_file_system_has_them);
     return check_report();
 }
