@@ -21,6 +21,9 @@ static struct {
     long read_delay_us;
     long write_delay_us;
     char *told; /* see pmc_fault_tell() */
+    void (*call)(void *context);
+    void *call_context;
+    char call_name[PMC_FAULT_NAME_BYTES];
     char step_name[PMC_FAULT_NAME_BYTES];
     char mutant[PMC_FAULT_NAME_BYTES];
 } faults;
@@ -76,9 +79,29 @@ pmc_fault_tell(char name_out[PMC_FAULT_NAME_BYTES])
 }
 
 void
+pmc_fault_call(const char *step_name, void (*function)(void *context), void *context)
+{
+    faults.call = function;
+    faults.call_context = context;
+    copy_name(faults.call_name, sizeof faults.call_name, step_name);
+}
+
+static void
+call_at(const char *name)
+{
+    void (*call)(void *context) = faults.call;
+
+    if (!call || strcmp(faults.call_name, name) != 0)
+        return;
+    faults.call = NULL;
+    call(faults.call_context);
+}
+
+void
 fault_step(const char *name)
 {
     read_environment();
+    call_at(name);
     if (faults.step_name[0] && strcmp(faults.step_name, name) != 0)
         return;
     if (atomic_fetch_add(&faults.steps, 1) + 1 != faults.die_at)

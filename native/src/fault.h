@@ -26,6 +26,10 @@ __attribute__((visibility("default"))) void pmc_fault_arm(long step,
                                                           const char *step_name);
 /* The number of steps passed since the process started or was armed. */
 __attribute__((visibility("default"))) long pmc_fault_steps(void);
+/* What others do meanwhile: function is called, once, by the next to pass a step of
+ * this name, which it may pass itself. */
+__attribute__((visibility("default"))) void
+pmc_fault_call(const char *step_name, void (*function)(void *context), void *context);
 /* Where the name of the step goes that this process dies at: memory that others
  * can read afterwards. */
 #define PMC_FAULT_NAME_BYTES 64u

@@ -33,6 +33,7 @@ CATCHERS = {
     "serve-expired": ["traps", "expiry"],
     "skip-bounds": ["traps", "scribbling"],
     "skip-count-recheck": ["traps", "splitting"],
+    "skip-givings-recheck": ["traps", "overtaking"],
     "skip-incarnation": ["traps", "place"],
     "skip-recheck": STORM,
     "skip-recovery": STORM,

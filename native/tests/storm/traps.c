@@ -9,6 +9,8 @@
  *   adoption     what was found in a kept pool is served only if its checksum fits
  *   splitting    a key that is there is found while its bucket is split
  *   adding       no finished increment is lost, however many processes die
+ *   overtaking   whoever allocates memory may find that others took it meanwhile, or
+ *                gave it back again
  *   scribbling   random bytes in the files lead to misses, never to a crash
  *
  * traps [NAME]    only the traps whose name begins so
@@ -402,6 +404,81 @@ trap_adding(void)
     pmc_close(cache);
 }
 
+/* ---- overtaking ------------------------------------------------------ */
+
+#define OVERTAKEN_POOL_BYTES (4u * 1024u * 1024u)
+#define OVERTAKING_KEYS 50u
+
+/* Put keys that fill most of the pool. */
+static void
+use_most(void *context)
+{
+    static const uint8_t value[60000];
+    struct pmc_cache *cache = context;
+
+    for (uint32_t key = 0; key < OVERTAKING_KEYS; key++)
+        check(pmc_put(cache, &key, sizeof key, value, sizeof value, NULL) == PMC_OK,
+              "put %u", key);
+}
+
+/* ... and delete them: all of it is given back. */
+static void
+use_and_give_back(void *context)
+{
+    struct pmc_cache *cache = context;
+
+    use_most(cache);
+    for (uint32_t key = 0; key < OVERTAKING_KEYS; key++)
+        check(pmc_delete(cache, &key, sizeof key, 0) == PMC_OK, "delete %u", key);
+}
+
+/* What the pool says it has of its file system, and what its file has of it. */
+static void
+check_memory(struct pmc_cache *cache, const char *path)
+{
+    struct pmc_stats stats = {0};
+    struct stat about = {0};
+
+    check(pmc_stats(cache, &stats) == PMC_OK && stat(path, &about) == 0, "the sizes");
+    check(stats.allocated_bytes <= (uint64_t)about.st_blocks * 512,
+          "%" PRIu64 " bytes are believed to be allocated, %" PRIu64 " are",
+          stats.allocated_bytes, (uint64_t)about.st_blocks * 512);
+    check(stats.recoveries == 0, "somebody found it damaged");
+}
+
+/* Whoever takes memory at this step, of an empty pool, is overtaken by others. */
+static void
+check_overtaken(const char *step_name, void (*others)(void *context))
+{
+    struct pmc_options options =
+        options_in_folder("traps.pool", OVERTAKEN_POOL_BYTES, LOCK_TIMEOUT_MS);
+    struct pmc_cache *cache;
+
+    empty_folder();
+    options.memory = PMC_MEMORY_CONSERVATIVE;
+    cache = open_pool(&options);
+    if (!check(cache != NULL, "no pool"))
+        return;
+    if (strncmp(step_name, "refill", 6) == 0)
+        use_and_give_back(cache);
+    check_memory(cache, options.path);
+    pmc_fault_call(step_name, others, cache);
+    check(put_stamped(cache, 1, 1, VALUE_ROOM_BYTES, NULL) == PMC_OK, "put");
+    check(get(cache, 1, NULL) == 1, "what was put is not got");
+    check_memory(cache, options.path);
+    check(is_whole(cache), "broken invariants");
+    pmc_close(cache);
+}
+
+static void
+trap_overtaking(void)
+{
+    check_overtaken("grow.allocated", use_most);
+    check_overtaken("grow.allocated", use_and_give_back);
+    check_overtaken("refill.allocated", use_most);
+    check_overtaken("refill.allocated", use_and_give_back);
+}
+
 /* ---- scribbling ------------------------------------------------------ */
 
 #define SCRIBBLE_ROUNDS 60
@@ -510,7 +587,8 @@ main(int count, char **arguments)
         {"generation", trap_generation}, {"expiry", trap_expiry},
         {"place", trap_place},           {"stopped", trap_stopped},
         {"adoption", trap_adoption},     {"splitting", trap_splitting},
-        {"adding", trap_adding},         {"scribbling", trap_scribbling},
+        {"adding", trap_adding},         {"overtaking", trap_overtaking},
+        {"scribbling", trap_scribbling},
     };
 
     setenv("PMC_FAULT_READ_DELAY_US", "200", 0);
