@@ -46,6 +46,10 @@ INTERNAL_PREFIX: Final = b"\xff\x00pmc:"
 _OBJECT_PREFIX: Final = INTERNAL_PREFIX + b"k:"
 _TAG_PREFIX: Final = INTERNAL_PREFIX + b"t:"
 _DIGEST_BYTES: Final = 16
+_EXPONENT_MAX: Final = 10_000
+"""Of a Decimal, which says in a few letters what fills all memory when it is written as an int."""
+_DECIMAL_BITS_MAX: Final = 2048
+"""Larger ints are written in base 16: Python may refuse to write them in base 10."""
 
 
 def digest(data: bytes, purpose: bytes = b"") -> bytes:
@@ -102,18 +106,35 @@ def _text(value: str) -> bytes:
 def _number(value: Any) -> bytes:
     """Write equal numbers alike."""
     if isinstance(value, int):
-        return b"i%d;" % int(value)
+        return _ratio(int(value), 1)
     if isinstance(value, complex):
         if value.imag == 0:
             return _number(value.real)
         return b"c" + _number(value.real) + _number(value.imag)
-    if not math.isfinite(value):
-        return b"f%s;" % str(float(value)).encode()
-    top, bottom = (
-        value.as_integer_ratio()
-        if not isinstance(value, numbers.Rational)
-        else (int(value.numerator), int(value.denominator))
-    )
+    if isinstance(value, numbers.Rational):
+        return _ratio(int(value.numerator), int(value.denominator))
+    if isinstance(value, decimal.Decimal):
+        return _decimal(value)
+    return _ratio(*value.as_integer_ratio()) if math.isfinite(value) else _endless(value)
+
+
+def _decimal(value: decimal.Decimal) -> bytes:
+    if not value.is_finite():
+        return _endless(math.nan if value.is_nan() else float(value))
+    if value and abs(value.adjusted()) > _EXPONENT_MAX:
+        message = f"a Decimal of more than {_EXPONENT_MAX} places cannot be part of a key: give str"
+        raise KeyEncodingError(message)
+    return _ratio(*value.as_integer_ratio())
+
+
+def _endless(value: float) -> bytes:
+    """Write an infinity, or what is no number."""
+    return b"f%s;" % str(float(value)).encode()
+
+
+def _ratio(top: int, bottom: int) -> bytes:
+    if max(top.bit_length(), bottom.bit_length()) > _DECIMAL_BITS_MAX:
+        return b"x%x/%x;" % (top, bottom)
     return b"i%d;" % top if bottom == 1 else b"r%d/%d;" % (top, bottom)
 
 
@@ -145,6 +166,11 @@ def _moment(value: Any) -> bytes:
     return _sized(b"d", f"{type(value).__name__} {value.isoformat()} {fold}".encode())
 
 
+def _zone(value: dt.timezone) -> bytes:
+    """Write a zone with its offset, for its name may be that of another."""
+    return _sized(b"o", f"timezone {value.utcoffset(None)} {value}".encode())
+
+
 def _shown(value: object) -> bytes:
     return _sized(b"o", f"{type(value).__name__} {value}".encode())
 
@@ -157,15 +183,17 @@ _WRITERS: Final[tuple[tuple[Any, Callable[[Any], bytes]], ...]] = (
     (bytes, lambda value: _sized(b"b", bytes(value))),
     (tuple, _items),
     (frozenset, _set),
+    # Some flags have no name; what the others are called depends on the version of Python.
+    (enum.Flag, lambda value: _named(value, canonical(value.value))),
     (enum.Enum, lambda value: _named(value, _text(value.name))),
     (dt.date | dt.time, _moment),
     (dt.timedelta, lambda value: b"D%d,%d,%d;" % (value.days, value.seconds, value.microseconds)),
     (uuid.UUID, lambda value: _sized(b"u", value.bytes)),
     (range, lambda value: b"R" + _items((value.start, value.stop, value.step))),
     (type, lambda value: _sized(b"T", _type_name(value).encode())),
+    (dt.timezone, _zone),
     (
         pathlib.PurePath
-        | dt.timezone
         | zoneinfo.ZoneInfo
         | ipaddress.IPv4Address
         | ipaddress.IPv6Address
