@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INTERNAL_PREFIX",
+    "MAIN_MODULES",
     "canonical",
     "digest",
     "is_internal",
@@ -42,6 +43,9 @@ __all__ = [
 
 INTERNAL_PREFIX: Final = b"\xff\x00pmc:"
 """Begins the keys that pmemcache makes for itself. No str has these bytes in its UTF-8."""
+
+MAIN_MODULES: Final = frozenset({"__main__", "__mp_main__"})
+"""What the program itself is called, and what it is called in processes of `multiprocessing`."""
 
 _OBJECT_PREFIX: Final = INTERNAL_PREFIX + b"k:"
 _TAG_PREFIX: Final = INTERNAL_PREFIX + b"t:"
@@ -152,7 +156,7 @@ def _named(value: object, content: bytes) -> bytes:
 
 def _type_name(kind: type) -> str:
     name = f"{kind.__module__}.{kind.__qualname__}"
-    if "<locals>" in name or kind.__module__ == "__main__":
+    if "<locals>" in name or kind.__module__ in MAIN_MODULES:
         message = (
             f"the class {name} has no name that is the same in all processes: define it at the "
             "top of a module that is imported"

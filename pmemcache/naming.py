@@ -4,6 +4,8 @@ A function at the top of a module is its module and qualified name, in every pro
 share a name with something else, and would then be handed its results; so they get more:
 
 *   In `__main__`: the file's path and a digest of the code.
+*   Of two in one module with one name (what `functools.singledispatch` registers is mostly called
+    `_`), those after the first: a digest of the code.
 *   Within a function, or a lambda: a digest of the code, which another version of Python may
     compile to another.
 *   Within a function and with captured variables, or defaults that cannot be written down, which
@@ -26,7 +28,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 from typing import TYPE_CHECKING, Any, Final
 
 from pmemcache.errors import ConfigurationError, KeyEncodingError
-from pmemcache.keys import canonical, digest
+from pmemcache.keys import MAIN_MODULES, canonical, digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +37,9 @@ __all__ = ["function_name", "source_version"]
 
 _TAKEN_OVER: Final = frozenset({"__wrapped__", "__type_params__", *functools.WRAPPER_ASSIGNMENTS})
 """What `functools.wraps` copies from the function."""
+
+_first_of_name: Final[dict[str, Any]] = {}
+"""The first function of each name, of those that stand at the top of a module or in a class."""
 
 
 def function_name(function: Callable[..., Any], *, tell_files_apart: bool) -> str:
@@ -52,16 +57,18 @@ def function_name(function: Callable[..., Any], *, tell_files_apart: bool) -> st
     qualified = getattr(plain, "__qualname__", None)
     if module is None or qualified is None or isinstance(plain, functools.partial):
         return f"{type(plain).__module__}.{type(plain).__qualname__}@{_own_token()}"
-    parts = [f"{module}.{qualified}"]
+    is_main = module in MAIN_MODULES
+    parts = [f"{'__main__' if is_main else module}.{qualified}"]
     code = getattr(plain, "__code__", None)
     if code is None:
-        if "<" in qualified or module == "__main__":  # a class, which has no code to tell it by
+        if "<" in qualified or is_main:  # a class, which has no code to tell it by
             parts.append(_own_token())
     else:
-        if tell_files_apart or module == "__main__":
+        if tell_files_apart or is_main:
             parts.append(digest(os.path.realpath(code.co_filename).encode()).hex()[:12])
-        if "<" in qualified or module == "__main__":
-            varies = code.co_freevars or ("<" in qualified and not _has_written_defaults(plain))
+        is_known = "<" not in qualified and _is_like_first("@".join(parts), plain)
+        if is_main or not is_known:
+            varies = code.co_freevars or not (is_known or _has_written_defaults(plain))
             parts.append(_own_token() if varies else digest(_code(code)).hex()[:12])
     wrappers = _wrappers(function)
     if wrappers:
@@ -86,6 +93,20 @@ def source_version(function: Callable[..., Any]) -> str:
 
 def _own_token() -> str:
     return os.urandom(8).hex()
+
+
+def _is_like_first(name: str, function: Any) -> bool:
+    """Whether *function* is the first of this name, or does the same with the same arguments."""
+    function = getattr(function, "__func__", function)  # of a bound method: no object is kept
+    first = _first_of_name.setdefault(name, function)
+    if first is function:
+        return True
+    if _code(first.__code__) != _code(function.__code__):
+        return False
+    return _has_written_defaults(function) or (
+        (first.__defaults__, first.__kwdefaults__)
+        == (function.__defaults__, function.__kwdefaults__)
+    )
 
 
 def _has_written_defaults(function: Callable[..., Any]) -> bool:

@@ -334,6 +334,82 @@ def test_functions_of_one_name_do_not_share_results(cache: pmemcache.TieredCache
     assert [doubled(1), tripled(1)] == [2, 3]
 
 
+OF_ONE_NAME = """
+import functools
+import multiprocessing
+import sys
+import pmemcache
+
+cache = pmemcache.TieredCache({path!r}, policy="hot=1MiB,warm=16MiB")
+
+@functools.singledispatch
+def kind(_number): ...
+
+@kind.register
+@pmemcache.cached(cache=cache)
+def _(_number: int): return "int"
+
+@kind.register
+@pmemcache.cached(cache=cache)
+def _(_number: float): return "float"
+
+handlers = []
+for pair in (min, max):
+    @handlers.append
+    @pmemcache.cached(cache=cache)
+    def handler(*numbers, choose=pair): return choose(numbers)
+
+@pmemcache.cached(cache=cache)
+def program(): return {program!r}
+
+def tell(pipe): pipe.send(program.cache_key())
+
+if __name__ == {main!r}:
+    print(kind(1), kind(1.0), handlers[0](1, 2), handlers[1](1, 2))
+    print(kind.dispatch(float).cache_key(1.0))
+if __name__ == "__main__":
+    here, there = multiprocessing.Pipe()
+    child = multiprocessing.get_context("spawn").Process(target=tell, args=(there,))
+    child.start()
+    print(here.recv() == program.cache_key())
+    child.join()
+    print(program())
+"""
+
+
+def test_functions_of_one_name_at_the_top_do_not_share_results(
+    cache_of_its_own: Path, tmp_path: Path
+) -> None:
+    source = OF_ONE_NAME.format(path=str(cache_of_its_own), program="", main="kinds")
+    (tmp_path / "kinds.py").write_text(source, encoding="utf-8")
+    run = [sys.executable, "-c", "import kinds"]
+    told = [subprocess.check_output(run, text=True, cwd=tmp_path) for _ in range(2)]
+    assert told[0].splitlines()[0] == "int float 1 2"
+    assert told[0] == told[1]
+
+
+def test_programs_of_one_function_name_do_not_share_results(
+    cache_of_its_own: Path, tmp_path: Path
+) -> None:
+    """Also where `multiprocessing` starts them once more, under another name of the module."""
+    for number in (1, 2):
+        program = tmp_path / f"program{number}.py"
+        program.write_text(
+            OF_ONE_NAME.format(path=str(cache_of_its_own), program=program.name, main="__main__"),
+            encoding="utf-8",
+        )
+        told = subprocess.check_output([sys.executable, str(program)], text=True).splitlines()
+        assert told[0] == "int float 1 2"
+        assert told[2:] == ["True", program.name]
+
+
+@pytest.fixture
+def cache_of_its_own(make_cache: Any, tmp_path: Path) -> Path:
+    """Return the path of a pool that stays until the end of the test."""
+    make_cache(tmp_path / "functions.pool")
+    return tmp_path / "functions.pool"
+
+
 def test_default_without_a_form_is_not_shared_by_functions_of_one_code(
     cache: pmemcache.TieredCache,
 ) -> None:
