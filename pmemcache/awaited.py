@@ -11,13 +11,14 @@ import functools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from pmemcache.envelope import Generations
 from pmemcache.keys import pool_key
 from pmemcache.loaders import bound, without_blocking
+from pmemcache.warm import checked_tags
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from pmemcache.envelope import Generations
     from pmemcache.loaders import Loading, LoadOptions, LoadPlan, Shelved, TimeToLive
     from pmemcache.pool import Pool
     from pmemcache.stats import TieredStats
@@ -70,16 +71,30 @@ class AwaitedCache:
         return default
 
     async def aset(
-        self, key: Any, value: Any, ttl_seconds: float | None = None, **options: Any
+        self,
+        key: Any,
+        value: Any,
+        ttl_seconds: float | None = None,
+        *,
+        tags: Iterable[str] | Generations = (),
+        **options: Any,
     ) -> bool:
         """As `set`."""
-        return await self._short(self.set, key, value, ttl_seconds, **options)
+        again = _readable_again(tags)
+        return await self._short(self.set, key, value, ttl_seconds, tags=again, **options)
 
     async def aadd(
-        self, key: Any, value: Any, ttl_seconds: float | None = None, **options: Any
+        self,
+        key: Any,
+        value: Any,
+        ttl_seconds: float | None = None,
+        *,
+        tags: Iterable[str] | Generations = (),
+        **options: Any,
     ) -> bool:
         """As `add`."""
-        return await self._short(self.add, key, value, ttl_seconds, **options)
+        again = _readable_again(tags)
+        return await self._short(self.add, key, value, ttl_seconds, tags=again, **options)
 
     async def adelete(self, key: Any) -> bool:
         """As `delete`."""
@@ -99,20 +114,26 @@ class AwaitedCache:
 
     async def agenerations(self, tags: Iterable[str] | Generations) -> Generations:
         """As `generations`."""
-        return await self._short(self.generations, tags)
+        return await self._short(self.generations, _readable_again(tags))
 
     async def aget_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
         """As `get_many`."""
         return await self._short(self.get_many, list(keys))
 
     async def aset_many(
-        self, mapping: Mapping[Any, Any], ttl_seconds: float | None = None, **options: Any
+        self,
+        mapping: Mapping[Any, Any],
+        ttl_seconds: float | None = None,
+        *,
+        tags: Iterable[str] | Generations = (),
+        **options: Any,
     ) -> list[Any]:
         """As `set_many`."""
+        now = await self.agenerations(tags)
         return [
             key
             for key, value in mapping.items()
-            if not await self.aset(key, value, ttl_seconds, **options)
+            if not await self.aset(key, value, ttl_seconds, tags=now, **options)
         ]
 
     async def adelete_many(self, keys: Iterable[Any]) -> int:
@@ -203,3 +224,8 @@ class AwaitedCache:
 
     async def _short(self, call: Callable[..., T], *args: Any, **options: Any) -> T:
         return await without_blocking(self.pool, functools.partial(call, *args, **options))
+
+
+def _readable_again(tags: Iterable[str] | Generations) -> tuple[str, ...] | Generations:
+    """Return *tags* for a call that is made once more should it have to wait."""
+    return tags if isinstance(tags, Generations) else checked_tags(tags)

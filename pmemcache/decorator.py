@@ -39,6 +39,7 @@ from pmemcache.loaders import is_coroutine_function
 from pmemcache.naming import function_name, source_version
 from pmemcache.stats import counted
 from pmemcache.tiered import TieredCache
+from pmemcache.warm import checked_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -197,7 +198,7 @@ def cached(  # noqa: PLR0913 - the options of a cached function, by keyword
         grace_seconds,
         key,
         cache,
-        tags,
+        tags if callable(tags) else checked_tags(tags),
         unless,
         version,
         name,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pmemcache.awaited import AwaitedCache
 from pmemcache.codec import PLAIN_TAGS, Codec
 from pmemcache.copies import BUMP_AT, BUMP_MASK, Copies
-from pmemcache.envelope import TAGS_MAX, Envelope, Generations, grace_ms_of
+from pmemcache.envelope import Envelope, Generations, grace_ms_of
 from pmemcache.faults import FAILURES, Faults
 from pmemcache.hot_only import HotOnly
 from pmemcache.keys import is_internal, pool_key
@@ -29,7 +29,7 @@ from pmemcache.pool import Pool
 from pmemcache.serializers import TAG_BYTES, DecodeError
 from pmemcache.stampede import LoadPolicy
 from pmemcache.stats import TieredStats, counted
-from pmemcache.warm import Reading, WarmTier, namespace_digest, tag_digest
+from pmemcache.warm import Reading, WarmTier, checked_tags, namespace_digest, tag_digest
 
 if TYPE_CHECKING:
     import os
@@ -437,13 +437,19 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         return found
 
     def set_many(
-        self, mapping: Mapping[Any, Any], ttl_seconds: float | None = None, **options: Any
+        self,
+        mapping: Mapping[Any, Any],
+        ttl_seconds: float | None = None,
+        *,
+        tags: Iterable[str] | Generations = (),
+        **options: Any,
     ) -> list[Any]:
         """Store every value, each as `set` does; return the keys that were not stored."""
+        now = self.generations(tags)
         return [
             key
             for key, value in mapping.items()
-            if not self.set(key, value, ttl_seconds, **options)
+            if not self.set(key, value, ttl_seconds, tags=now, **options)
         ]
 
     def delete_many(self, keys: Iterable[Any]) -> int:
@@ -757,11 +763,5 @@ def _open_pool(
 
 
 def _digests(tags: Iterable[str], namespace: str | None) -> tuple[bytes, ...]:
-    if isinstance(tags, str):
-        message = f"tags is an iterable of str, not the str {tags!r}: write ({tags!r},)"
-        raise TypeError(message)
-    digests = tuple(map(tag_digest, tags))
-    if len(digests) > TAGS_MAX:
-        message = f"{len(digests)} tags: an entry can have {TAGS_MAX}; give one to several things"
-        raise ValueError(message)
+    digests = tuple(map(tag_digest, checked_tags(tags)))
     return digests if namespace is None else (namespace_digest(namespace), *digests)

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pmemcache.codec import ENVELOPED
-from pmemcache.envelope import GENERATION_BYTES, Envelope
+from pmemcache.envelope import GENERATION_BYTES, TAGS_MAX, Envelope
 from pmemcache.errors import IntegerOverflowError, NotAnIntegerError
 from pmemcache.faults import FAILURES
 from pmemcache.keys import digest, tag_key
@@ -32,6 +32,7 @@ __all__ = [
     "WarmTier",
     "Watch",
     "added",
+    "checked_tags",
     "namespace_digest",
     "tag_digest",
 ]
@@ -47,6 +48,23 @@ _NOTHING: Final[Versioned] = (None, 0, 0, _ODD, None, 0)
 _ADD_ATTEMPTS: Final = 8
 _CAS_ATTEMPTS: Final = 1000
 _INT64: Final = range(-(2**63), 2**63)
+
+
+def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Return *tags* in a form that can be read more than once.
+
+    Raises:
+        TypeError: It is one str, which would be taken for a tag of each letter.
+        ValueError: There are too many for an entry.
+    """
+    if isinstance(tags, str):
+        message = f"tags is an iterable of str, not the str {tags!r}: write ({tags!r},)"
+        raise TypeError(message)
+    listed = tuple(tags)
+    if len(listed) > TAGS_MAX:
+        message = f"{len(listed)} tags: an entry can have {TAGS_MAX}; give one to several things"
+        raise ValueError(message)
+    return listed
 
 
 def tag_digest(tag: str) -> bytes:

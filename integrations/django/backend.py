@@ -396,7 +396,13 @@ class PmemCache(Inspection):
 
         Args:
             using: The database whose transaction it is; None: the default one.
+
+        Raises:
+            TypeError: *keys* is one str.
         """
+        if isinstance(keys, str):
+            message = f"keys is an iterable of keys, not the str {keys!r}: write [{keys!r}]"
+            raise TypeError(message)
         from django.db import transaction  # noqa: PLC0415 - a site without a database has caches
 
         made = list(keys)

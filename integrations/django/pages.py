@@ -15,6 +15,7 @@ from django.middleware.cache import CacheMiddleware
 from django.utils.decorators import decorator_from_middleware_with_args
 
 from pmemcache.integrations.django.tagging import tagged_cache
+from pmemcache.warm import checked_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -44,6 +45,7 @@ def cache_page(
         key_prefix: As for Django's.
 
     Raises:
+        TypeError: *tags* is one str; at the request, where a function returns it.
         ImproperlyConfigured: At the first request: the alias is of another kind.
     """
     decorate: Any = decorator_from_middleware_with_args(TaggedCacheMiddleware)
@@ -58,7 +60,7 @@ class TaggedCacheMiddleware(CacheMiddleware):
 
     def __init__(self, get_response: Any, *, tags: TagsOfPage, **options: Any) -> None:
         super().__init__(get_response, **options)
-        self._tags = tags
+        self._tags = tags if callable(tags) else checked_tags(tags)
         self._writes: _TaggedWrites | None = None
 
     @property
@@ -72,7 +74,7 @@ class TaggedCacheMiddleware(CacheMiddleware):
         """Note the generations of the tags before the page is made: it belongs to this moment."""
         tags = self._tags(request, *args, **kwargs) if callable(self._tags) else self._tags
         cache = tagged_cache(self.cache_alias)
-        request._pmemcache_tags = cache.generations(*tags)  # type: ignore[attr-defined]  # noqa: SLF001
+        request._pmemcache_tags = cache.generations(*checked_tags(tags))  # type: ignore[attr-defined]  # noqa: SLF001
 
     def process_response(self, request: HttpRequest, response: Any) -> Any:
         """Store the page, and what it varies on, under its tags."""

@@ -141,6 +141,13 @@ def test_tags_of_the_arguments(cache: pmemcache.TieredCache) -> None:
     assert calls == [7, 8, 7]
 
 
+def test_every_result_has_tags_that_can_be_read_once(cache: pmemcache.TieredCache) -> None:
+    function = pmemcache.cached(cache=cache, tags=iter(["numbers"]))(abs)
+    function(1), function(2)
+    cache.drop_tag("numbers")
+    assert function.cache_info().currsize == 0
+
+
 def test_typed_tells_equal_numbers_apart(cache: pmemcache.TieredCache) -> None:
     @pmemcache.cached(cache=cache, typed=True)
     def function(number: float) -> str:

@@ -146,6 +146,23 @@ def test_dummy_cache_caches_no_page_and_others_are_refused(settings: SettingsWra
         other.get(7)
 
 
+def test_one_str_is_no_list_of_tags() -> None:
+    """Each of its letters would be a tag, and no page would ever be invalidated."""
+    with pytest.raises(TypeError, match=r"write \('city',\)"):
+        cache_page(60, tags="city")(lambda _request: HttpResponse())
+    with pytest.raises(TypeError, match=r"write \('city:7',\)"):
+        Site(tags=lambda _request, city: f"city:{city}").get(7)
+    with pytest.raises(TypeError, match=r"write \['cities'\]"):
+        caches["default"].invalidate_on_commit(keys="cities")
+
+
+def test_every_page_has_tags_that_can_be_read_once() -> None:
+    site = Site(tags=iter(["cities"]))
+    assert [site.get(7), site.get(8)] == ["7: 1", "8: 2"]
+    caches["default"].invalidate("cities")
+    assert [site.get(7), site.get(8)] == ["7: 3", "8: 4"]
+
+
 # Fragments
 
 FRAGMENT = '{% load pmemcache %}{% cached 60 "city" n tags=tags %}{{ count }}{% endcached %}'

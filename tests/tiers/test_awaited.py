@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import pmemcache
+from pmemcache.errors import WouldWaitError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -30,6 +31,28 @@ def test_every_method_has_its_form() -> None:
     without = public - NEVER_WAITS - OF_A_MAPPING
     forms = {name for name in without if hasattr(pmemcache.TieredCache, f"a{name}")}
     assert without == forms
+
+
+@pytest.mark.parametrize("form", ["aset", "aadd"])
+def test_call_that_is_repeated_has_its_tags_again(
+    cache: pmemcache.TieredCache, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Tags can be an iterator, which the call that would have waited has read."""
+    generations, calls = cache._warm.generations, []
+
+    def once_in_vain(digests: Any) -> Any:
+        told = generations(digests)
+        calls.append(told)
+        if len(calls) == 1:
+            message = "planted"
+            raise WouldWaitError(message)
+        return told
+
+    monkeypatch.setattr(cache._warm, "generations", once_in_vain)
+    assert asyncio.run(getattr(cache, form)("a", 1, tags=iter(["t"])))
+    assert calls[0]
+    cache.drop_tag("t")
+    assert cache.get("a") is None
 
 
 def test_forms_do_what_the_methods_do(cache: pmemcache.TieredCache) -> None:

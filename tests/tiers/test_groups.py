@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -38,6 +39,20 @@ def test_entry_written_after_the_drop_counts(cache: pmemcache.TieredCache) -> No
     cache.drop_tag("t")
     cache.set("a", 2, tags=("t",))
     assert cache.get("a") == 2
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_every_one_of_many_has_tags_that_can_be_read_once(
+    cache: pmemcache.TieredCache, *, is_async: bool
+) -> None:
+    tags, many = iter(["t"]), {"a": 1, "b": 2}
+    if is_async:
+        asyncio.run(cache.aset_many(many, tags=tags))
+    else:
+        cache.set_many(many, tags=tags)
+    assert cache.get_many("ab") == many
+    cache.drop_tag("t")
+    assert cache.get_many("ab") == {}
 
 
 def test_tag_that_was_never_used_can_be_dropped(cache: pmemcache.TieredCache) -> None:
