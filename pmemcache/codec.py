@@ -23,6 +23,7 @@ from pmemcache.compression import decompress
 from pmemcache.envelope import Envelope
 from pmemcache.serializers import (
     PICKLE,
+    PLAIN,
     TAG_PICKLE,
     DecodeError,
     decode,
@@ -79,8 +80,8 @@ class Codec:
 
     @property
     def pickles(self) -> bool:
-        """Whether values are pickled, so that the pool is trusted with pickles."""
-        return self._serializer is PICKLE
+        """Whether values may be pickled, so that the pool is trusted with pickles."""
+        return self._serializer is PICKLE or self._serializer is PLAIN
 
     @staticmethod
     def is_faithful(tag: int) -> bool:

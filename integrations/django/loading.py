@@ -13,6 +13,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from pmemcache.envelope import GENERATION_BYTES, Generations
+from pmemcache.errors import LoaderError, PmemCacheError
 from pmemcache.integrations.django.counting import Counting
 from pmemcache.integrations.django.locks import Lock
 from pmemcache.integrations.django.sharing import FAILURES
@@ -64,12 +65,17 @@ def load(shared: SharedPool, operation: str, call: Callable[[Any], Any], once: O
     """Return what `call(cache)` does, which loads by *once*; without a pool, what *once* does.
 
     Raises:
-        Exception: What *once* raised, here or in the process that called it.
+        Exception: What *once* raised, here or in the thread or process that called it.
     """
     try:
-        return call(shared.cache())
+        cache = shared.cache()
     except FAILURES as error:
-        if error is once.error:
+        shared.failed(operation, error)
+        return once()
+    try:
+        return call(cache)
+    except PmemCacheError as error:
+        if _is_of_loader(error, once):
             raise
         shared.failed(operation, error)
     return once()
@@ -80,12 +86,26 @@ async def aload(
 ) -> Any:
     """As `load`, without blocking the event loop."""
     try:
-        return await call(shared.cache())
+        cache = shared.cache()
     except FAILURES as error:
-        if error is once.error:
+        shared.failed(operation, error)
+        return await once.awaited()
+    try:
+        return await call(cache)
+    except PmemCacheError as error:
+        if _is_of_loader(error, once):
             raise
         shared.failed(operation, error)
     return await once.awaited()
+
+
+def _is_of_loader(error: PmemCacheError, once: Once) -> bool:
+    """Whether *error* is a loader's, and not one of the pool.
+
+    An open pool raises no OSError, so one of those is a loader's: of this call, or of the one that
+    it has waited for.
+    """
+    return error is once.error or isinstance(error, LoaderError)
 
 
 class Loading(Counting):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import inspect
 import multiprocessing
 import threading
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.cache import caches
 
-from pmemcache.errors import LockTimeoutError
+from pmemcache.errors import LoaderError, LockTimeoutError
 from pmemcache.integrations.django import PmemCache
 
 if TYPE_CHECKING:
@@ -111,6 +112,52 @@ def test_error_of_the_default_reaches_all_and_is_not_remembered(once: PmemCache)
     answers = _ask_together(3, lambda: once.get_or_set("key", fail))
     assert [str(answer) for answer in answers] == ["no such city"] * 3
     assert once.get_or_set("key", 5) == 5
+
+
+class OddError(ValueError):
+    """Cannot be sent to another process."""
+
+    def __reduce__(self) -> Any:
+        message = "not this one"
+        raise TypeError(message)
+
+
+@pytest.mark.parametrize("serializer", ["plain", "json"])
+@pytest.mark.parametrize("error", [KeyError("no"), ConnectionError("down"), OddError("odd")])
+def test_who_waits_gets_the_error_of_the_one_who_computes(
+    make_cache: Callable[..., PmemCache],
+    caplog: pytest.LogCaptureFixture,
+    serializer: str,
+    error: Exception,
+) -> None:
+    cache = make_cache(single_flight=True, serializer=serializer)
+    began, calls = threading.Event(), []
+
+    def fail() -> Any:
+        calls.append(1)
+        began.set()
+        deadline = time.monotonic() + 30
+        while not cache._shared.cache().stats().load_waits and time.monotonic() < deadline:
+            time.sleep(0.005)
+        raise error
+
+    def ask() -> Any:
+        try:
+            return cache.get_or_set("key", fail)
+        except (KeyError, ConnectionError, OddError, LoaderError) as raised:
+            return raised
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(ask)
+        assert began.wait(30)
+        second = pool.submit(ask)
+        assert first.result(30) is error
+        told = second.result(30)
+    is_sent = serializer == "plain" and not isinstance(error, OddError)
+    assert type(told) is (type(error) if is_sent else LoaderError)
+    assert repr(error) in repr(told) or repr(error) in str(told)
+    assert calls == [1]
+    assert "failed" not in caplog.text
 
 
 def test_error_of_the_default_is_not_taken_for_one_of_the_pool(
