@@ -113,7 +113,7 @@ run-demo: ## the comparison
 	cd sample_project && ../$(BIN)/python -m compare --output ../build/demo $(if $(FULL),--full)
 
 .PHONY: publish-demo
-publish-demo: $(STAMPS)/sample ## the last demo's table and picture into README.md and docs/images
+publish-demo: $(STAMPS)/sample ## the last demo's headline, table and picture into README.md and docs/images
 	cd sample_project && ../$(BIN)/python -m compare.publish
 
 DEMONSTRATIONS := show_kill show_restart show_deploy show_stampede show_edit show_redis_stopped

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 OURS = "pmemcache"
 PEER = "redis"
+OTHER_PEER = "django_redis"
+"""The other client of the same server, which the whole form of a run has."""
+
 NOISE = 1.05
 """Factors below this are within what two runs of one backend differ by."""
 
@@ -69,25 +72,29 @@ def headline(report: Report) -> str:
     if ours is None or peer is None:
         present = ", ".join(result["label"] for result in report["backends"])
         return f"Measured without one of pmemcache and Redis: {present}."
-    throughput = ratio_words(
-        ours["closed"]["requests_per_second"],
-        peer["closed"]["requests_per_second"],
-        "more",
-        "fewer",
-    )
+    other = result_of(report, OTHER_PEER)
+    throughput = _throughput_words(ours, [peer] if other is None else [peer, other])
+    sentence = f"On the same site and byte budget, pmemcache served {throughput}"
     calls = report["calls"]["costs"].get(HEADLINE_PAYLOAD, {}).get("get hit", {})
-    sentence = (
-        f"On the same site and byte budget, pmemcache served {throughput} requests/s than Redis"
-    )
     if OURS in calls and PEER in calls:
         mine, theirs = calls[OURS]["p50_us"], calls[PEER]["p50_us"]
         sentence += f"; a hit of 1 KiB took {microseconds(mine)} µs, {speed_words(mine, theirs)}"
+        sentence += f" than {peer['label']}"
         if "locmem" in calls:
             local = calls["locmem"]["p50_us"]
-            sentence += f" than Redis and {speed_words(mine, local)} than LocMemCache"
-        else:
-            sentence += " than Redis"
+            sentence += f" and {speed_words(mine, local)} than LocMemCache"
     return f"{sentence}; stale reads: {_stale_words(report)}."
+
+
+def _throughput_words(ours: BackendResult, peers: Sequence[BackendResult]) -> str:
+    """Return how many requests a second *ours* served beside each peer."""
+    rate = ours["closed"]["requests_per_second"]
+    first, *others = (
+        (ratio_words(rate, peer["closed"]["requests_per_second"], "more", "fewer"), peer["label"])
+        for peer in peers
+    )
+    words = f"{first[0]} requests/s than {first[1]}"
+    return " and ".join([words, *(f"{ratio} than {label}" for ratio, label in others)])
 
 
 def _stale_words(report: Report) -> str:

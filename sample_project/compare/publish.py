@@ -1,4 +1,4 @@
-"""`python -m compare.publish`: put a run's table and picture where the README shows them."""
+"""`python -m compare.publish`: put what a run found where the README shows it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 ROOT = SITE_DIRECTORY.parent
 REPORT = ROOT / "build" / "demo" / "report.json"
 PICTURE = Path("docs") / "images" / "comparison.png"
-_TABLE = re.compile(r"(<!-- table -->\n).*(<!-- end of table -->)", re.DOTALL)
+PLACES = ("headline", "table")
+"""What a run fills in of the README, each between `<!-- table -->` and `<!-- end of table -->`."""
 
 
 class UnpublishedError(ValueError):
@@ -31,7 +32,7 @@ class UnpublishedError(ValueError):
 
 
 def publish(report: Report, root: Path) -> list[Path]:
-    """Write the table into the README under *root*, and the picture; return both paths.
+    """Write headline and table into the README under *root*, and the picture; return both paths.
 
     Raises:
         UnpublishedError: Something is missing in the report or in the README.
@@ -41,28 +42,34 @@ def publish(report: Report, root: Path) -> list[Path]:
         message = f"this report is of the form {report['form']}, and not to be shown: {missing}"
         raise UnpublishedError(message)
     readme = root / "README.md"
-    text, found = _TABLE.subn(
-        lambda match: f"{match[1]}\n{table(report)}\n{match[2]}", readme.read_text("utf-8")
-    )
-    if found != 1:
-        message = f"{readme} has no place for the table: <!-- table --> ... <!-- end of table -->"
-        raise UnpublishedError(message)
+    text = readme.read_text("utf-8")
+    for place, words in zip(PLACES, (headline(report), table(report)), strict=True):
+        text = _filled(text, place, words)
     readme.write_text(text, "utf-8")
     path = root / PICTURE
     path.write_bytes(plots.picture(report, title=f"The sample site, {medium(report)}"))
     return [readme, path]
 
 
+def _filled(text: str, place: str, words: str) -> str:
+    begin, end = f"<!-- {place} -->\n", f"<!-- end of {place} -->"
+    found = re.compile(f"({begin}).*({end})", re.DOTALL)
+    text, count = found.subn(lambda match: f"{match[1]}\n{words.strip()}\n\n{match[2]}", text)
+    if count != 1:
+        message = f"the README has no place for the {place}: {begin.strip()} ... {end}"
+        raise UnpublishedError(message)
+    return text
+
+
 def table(report: Report) -> str:
-    """Return what the README shows of a report."""
+    """Return the tables that the README shows of a report, and what they were measured on."""
     parts = [
-        headline(report),
         context(report),
         to_markdown(site_table(report), small=False),
         "One call through Django's cache API, p50 in one process:",
         to_markdown(call_table(report), small=False),
     ]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    return "\n\n".join(part.strip() for part in parts)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -19,15 +19,23 @@ def result(report: dict[str, Any], key: str) -> dict[str, Any]:
 
 def test_headline_states_ratios_of_the_figures(made_up_report: Any) -> None:
     sentence = headline(made_up_report)
-    assert "50 % more requests/s than Redis" in sentence
-    assert "25 times faster than Redis" in sentence
+    assert "50 % more requests/s than RedisCache; a hit" in sentence
+    assert "25 times faster than RedisCache and" in sentence
     assert "2.0 times slower than LocMemCache" in sentence
     assert "7 on LocMemCache, none on RedisCache and pmemcache" in sentence
 
 
+def test_headline_names_both_clients_of_redis(made_up_report: Any) -> None:
+    other = {**result(made_up_report, "redis"), "key": "django_redis", "label": "django-redis"}
+    other["closed"] = {**other["closed"], "requests_per_second": 500.0}
+    made_up_report["backends"].append(other)
+    words = "50 % more requests/s than RedisCache and 10 % fewer than django-redis; a hit"
+    assert words in headline(made_up_report)
+
+
 def test_headline_does_not_hide_a_slower_site(made_up_report: Any) -> None:
     result(made_up_report, "pmemcache")["closed"]["requests_per_second"] = 240.0
-    assert "20 % fewer requests/s than Redis" in headline(made_up_report)
+    assert "20 % fewer requests/s than RedisCache;" in headline(made_up_report)
 
 
 def test_losses_name_every_figure_that_a_peer_won(made_up_report: Any) -> None:
