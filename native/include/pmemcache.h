@@ -66,13 +66,11 @@ extern "C" {
 #define PMC_SIZE_GROW UINT64_MAX
 
 enum pmc_status {
-    PMC_OK = 0,    /* done */
-    PMC_MISS = 1,  /* no such entry */
-    PMC_UNMET = 2, /* the condition of a put did not hold; nothing changed */
-    PMC_BUSY = 3,  /* PMC_NOWAIT was asked for and the lock is not free */
-    PMC_DROPPED =
-        4, /* not stored: no room could be made, or the lock timed out;
-              whatever the key held before is gone or as it was, see pmc_put */
+    PMC_OK = 0,      /* done */
+    PMC_MISS = 1,    /* no such entry */
+    PMC_UNMET = 2,   /* the condition of a put did not hold; nothing changed */
+    PMC_BUSY = 3,    /* PMC_NOWAIT was asked for and the lock is not free */
+    PMC_DROPPED = 4, /* not stored, as no room could be made; of leases: none is free */
 
     PMC_EINVAL = -1,         /* an argument or option is out of its range */
     PMC_EKEY_SIZE = -2,      /* the key is longer than PMC_KEY_MAX_BYTES */
@@ -86,7 +84,7 @@ enum pmc_status {
                                 was cut short while in use */
     PMC_ELAYOUT = -10,       /* the pool was made by another layout version or ABI */
     PMC_ENOT_POOL = -11,     /* the path is a directory or a file of something else */
-    PMC_EOWNER = -12,        /* the file, or its directory, is another user's */
+    PMC_EOWNER = -12,        /* the file is another user's */
     PMC_EPERMISSIONS = -13,  /* others may write in the directory */
     PMC_EGEOMETRY = -14,     /* the pool is in use with other options */
     PMC_ENOSPACE = -15,      /* the file system has no room for the smallest pool */
@@ -247,7 +245,7 @@ struct pmc_found {
 };
 
 /*
- * Copy the value from *offset* on into buffer, at most capacity bytes; copies
+ * Copy the value from offset on into buffer, at most capacity bytes; copies
  * nothing when offset is at or past the end. buffer may be NULL when capacity
  * is 0. Runs the on-miss callback once on a miss and then looks again.
  *
@@ -381,8 +379,8 @@ struct pmc_incr_options {
  * Add delta to a value that is a decimal signed 64-bit integer in ASCII.
  * Atomic among all processes. options NULL: do not create.
  *
- * PMC_OK sets *result_out. PMC_MISS when missing and not to be created.
- * Errors: ENOT_INTEGER, EOVERFLOW (the value stays), EFULL, ETIMEDOUT.
+ * PMC_OK sets *result_out. PMC_MISS when missing and not to be created. PMC_DROPPED as
+ * of pmc_put(). Errors: ENOT_INTEGER, EOVERFLOW (the value stays), EFULL, ETIMEDOUT.
  */
 PMC_API enum pmc_status pmc_incr(struct pmc_cache *cache, const void *key,
                                  size_t key_size, int64_t delta,
@@ -486,7 +484,8 @@ PMC_API void pmc_on_evict(struct pmc_cache *cache, pmc_on_evict_fn callback,
 PMC_API void pmc_on_miss(struct pmc_cache *cache, pmc_on_miss_fn callback,
                          void *context);
 
-/* Totals over all processes since the pool was made; see stats.def. */
+/* Totals over all processes since the pool was made; see
+ * pmemcache_stats.def. */
 struct pmc_stats {
 #define PMC_STAT(name, unit, sentence) uint64_t name;
 #include "pmemcache_stats.def"
