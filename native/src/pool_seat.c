@@ -13,6 +13,7 @@
 #include "count.h"
 #include "fault.h"
 #include "lock.h"
+#include "pool_byte.h"
 #include "pool_guard.h"
 
 #define GATE_BYTE 0
@@ -30,29 +31,6 @@ static pthread_mutex_t process_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct pool *process_pools;
 
 /* ---- locks on the lock file ------------------------------------------ */
-
-/* Take (F_WRLCK) or drop (F_UNLCK) one byte. False: somebody else has it. */
-static bool
-byte_lock(int fd, short type, off_t byte)
-{
-    struct flock range = {
-        .l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
-
-    return fcntl(fd, F_OFD_SETLK, &range) == 0;
-}
-
-/* Does another open file description hold a byte of [first, first + count)?
- * On an error the answer is yes: nothing of a live process is taken away. */
-static bool
-bytes_held_elsewhere(int fd, off_t first, off_t count)
-{
-    struct flock range = {
-        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = first, .l_len = count};
-
-    if (fcntl(fd, F_OFD_GETLK, &range) != 0)
-        return true;
-    return range.l_type != F_UNLCK;
-}
 
 bool
 seat_gate_close(int fd, uint64_t patience_ns)

@@ -10,26 +10,18 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "pool_byte.h"
 
 #define HOLD_BYTE 0
 #define HOLD_PATIENCE_NS UINT64_C(1000000000)
 #define HOLD_POLL_NS UINT64_C(1000000)
-
-static bool
-lock_byte(int fd, short type)
-{
-    struct flock range = {
-        .l_type = type, .l_whence = SEEK_SET, .l_start = HOLD_BYTE, .l_len = 1};
-
-    return fcntl(fd, F_OFD_SETLK, &range) == 0;
-}
 
 bool
 pool_hold_index(int index_fd)
 {
     uint64_t began_ns = clock_now_ns();
 
-    while (!lock_byte(index_fd, F_RDLCK)) {
+    while (!byte_lock(index_fd, F_RDLCK, HOLD_BYTE)) {
         if (clock_now_ns() - began_ns >= HOLD_PATIENCE_NS)
             return false;
         clock_sleep_ns(HOLD_POLL_NS);
@@ -37,21 +29,12 @@ pool_hold_index(int index_fd)
     return true;
 }
 
-static bool
-others_hold(int index_fd)
-{
-    struct flock range = {
-        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = HOLD_BYTE, .l_len = 1};
-
-    return fcntl(index_fd, F_OFD_GETLK, &range) != 0 || range.l_type != F_UNLCK;
-}
-
 bool
 pool_index_is_held(int index_fd)
 {
     uint64_t began_ns = clock_now_ns();
 
-    while (others_hold(index_fd)) {
+    while (bytes_held_elsewhere(index_fd, HOLD_BYTE, 1)) {
         if (clock_now_ns() - began_ns >= HOLD_PATIENCE_NS)
             return true;
         clock_sleep_ns(HOLD_POLL_NS);
@@ -100,7 +83,7 @@ sweep_one(int directory_fd, const char *name)
 
     if (fd < 0)
         return;
-    if (lock_byte(fd, F_WRLCK) &&
+    if (byte_lock(fd, F_WRLCK, HOLD_BYTE) &&
         (pread(fd, &header, sizeof header, 0) != sizeof header ||
          !pool_index_heap(&header, &heap)))
         unlinkat(directory_fd, name, 0);
