@@ -70,7 +70,7 @@ door_peek(const char *path, struct pmc_options *options_out)
     ssize_t size_bytes = pread(fd, &identity, sizeof identity, 0);
     close(fd);
     if (size_bytes != (ssize_t)sizeof identity ||
-        memcmp(identity.magic, "PMCPOOL", sizeof identity.magic) != 0)
+        memcmp(identity.magic, POOL_MAGIC, sizeof identity.magic) != 0)
         return PMC_ENOT_POOL;
     if (identity.layout_version != LAYOUT_VERSION)
         return PMC_ELAYOUT;

@@ -269,6 +269,8 @@ struct attachment {
 };
 static_assert(sizeof(struct attachment) == CACHE_LINE_BYTES, "one line each");
 
+#define POOL_MAGIC "PMCPOOL"
+
 /* What two processes must agree on to share a pool. Never changes. */
 struct pool_identity {
     char magic[8];
@@ -290,6 +292,7 @@ struct pool_identity {
     uint8_t reserved[3];
     uint64_t checksum; /* of everything above */
 };
+static_assert(sizeof POOL_MAGIC == sizeof((struct pool_identity *)0)->magic, "all");
 static_assert(sizeof(struct pool_identity) == 88, "no padding");
 
 #define HEAP_PATH_BYTES 2048u
@@ -488,8 +491,8 @@ shard_limit(const struct shard *shard)
     return limit < shard->max_blocks ? limit : shard->max_blocks;
 }
 
-/* Ask the processor for the entries of a bucket, heads and short keys. They may lie
- * across two cache lines. */
+/* Ask the processor for the head and the key, if it is short, of the entry at offset.
+ * They may lie across two cache lines. */
 static inline void
 prefetch_entry(const struct shard *shard, uint32_t offset)
 {
@@ -501,6 +504,7 @@ prefetch_entry(const struct shard *shard, uint32_t offset)
     }
 }
 
+/* The same, of all entries of a bucket. */
 static inline void
 prefetch_entries(const struct shard *shard, uint32_t number)
 {

@@ -192,6 +192,24 @@ files_still_named(int directory_fd, const char *name, int fd)
 }
 
 static enum pmc_status
+fail_not_a_file(struct pmc_error *error_out, const char *name)
+{
+    return pool_fail(error_out, PMC_ENOT_POOL, 0,
+                     "%s is a directory or a special file, not a pool; choose "
+                     "another path",
+                     name);
+}
+
+static enum pmc_status
+fail_other_owner(struct pmc_error *error_out, const char *name, uid_t owner)
+{
+    return pool_fail(error_out, PMC_EOWNER, 0,
+                     "%s belongs to user %u; a pool is shared by processes of one "
+                     "user: run as that user or choose another path",
+                     name, (unsigned)owner);
+}
+
+static enum pmc_status
 check_owner(int fd, const char *name, struct pmc_error *error_out)
 {
     struct stat about;
@@ -199,15 +217,9 @@ check_owner(int fd, const char *name, struct pmc_error *error_out)
     if (fstat(fd, &about) != 0)
         return pool_fail_system(error_out, "examine", name);
     if (!S_ISREG(about.st_mode))
-        return pool_fail(error_out, PMC_ENOT_POOL, 0,
-                         "%s is a directory or a special file, not a pool; "
-                         "choose another path",
-                         name);
+        return fail_not_a_file(error_out, name);
     if (about.st_uid != geteuid())
-        return pool_fail(error_out, PMC_EOWNER, 0,
-                         "%s belongs to user %u; a pool is shared by processes "
-                         "of one user: run as that user or choose another path",
-                         name, (unsigned)about.st_uid);
+        return fail_other_owner(error_out, name, about.st_uid);
     return PMC_OK;
 }
 
@@ -230,16 +242,10 @@ fail_open(struct pmc_error *error_out, int directory_fd, const char *name)
                          "the path of the file itself",
                          name);
     if (saved == EISDIR || saved == ENXIO)
-        return pool_fail(error_out, PMC_ENOT_POOL, 0,
-                         "%s is a directory or a special file, not a pool; "
-                         "choose another path",
-                         name);
+        return fail_not_a_file(error_out, name);
     if (fstatat(directory_fd, name, &about, AT_SYMLINK_NOFOLLOW) == 0 &&
         about.st_uid != geteuid())
-        return pool_fail(error_out, PMC_EOWNER, 0,
-                         "%s belongs to user %u; a pool is shared by processes "
-                         "of one user: run as that user or choose another path",
-                         name, (unsigned)about.st_uid);
+        return fail_other_owner(error_out, name, about.st_uid);
     errno = saved;
     return pool_fail_system(error_out, "open", name);
 }
@@ -380,10 +386,9 @@ read_identity(int fd, const char *name, struct pool_identity *identity_out,
               struct pmc_error *error_out)
 {
     struct pool_identity identity;
-    const struct pool_identity expected = {.magic = "PMCPOOL"};
 
     if (pread(fd, &identity, sizeof identity, 0) != sizeof identity ||
-        memcmp(identity.magic, expected.magic, sizeof identity.magic) != 0)
+        memcmp(identity.magic, POOL_MAGIC, sizeof identity.magic) != 0)
         return pool_fail(error_out, PMC_ENOT_POOL, 0,
                          "%s is a file of something else, not a pool; choose "
                          "another path (nothing was changed)",

@@ -7,8 +7,6 @@
 
 #include "hash.h"
 
-#define HEAP_MAGIC "PMCPOOL"
-
 /* The smallest entry that buckets are planned for, in blocks, and how many
  * entries of a bucket are planned for: the rest is room for chance. */
 #define PLANNED_ENTRY_BLOCKS 3u
@@ -40,7 +38,7 @@ pool_geometry(const struct pmc_options *options, uint64_t heap_limit_bytes,
     struct pool_identity identity = {0};
     uint64_t entries;
 
-    memcpy(identity.magic, HEAP_MAGIC, sizeof HEAP_MAGIC);
+    memcpy(identity.magic, POOL_MAGIC, sizeof identity.magic);
     identity.layout_version = LAYOUT_VERSION;
     identity.abi = pool_abi();
     identity.size_bytes = options->size_bytes;
