@@ -24,13 +24,6 @@ alloc_bin(uint32_t blocks)
 }
 static_assert(EXACT_BINS + (31 - 5) * BINS_A_DOUBLING <= BIN_COUNT, "bins");
 
-static inline uint32_t
-limit(const struct shard *shard)
-{
-    return (uint32_t)min_u64(load_relaxed(&shard->header->limit_blocks),
-                             shard->max_blocks);
-}
-
 /* ---- bins ------------------------------------------------------------ */
 
 /* Does this look like a hole, whose links may be followed? */
@@ -39,11 +32,11 @@ hole_is_sound(const struct shard *shard, uint32_t offset)
 {
     const struct hole_head *hole;
 
-    if (offset >= limit(shard))
+    if (offset >= shard_limit(shard))
         return false;
     hole = hole_at(shard, offset);
     return hole->size > 0 && extent_is_hole(shard, offset) &&
-           hole->size <= limit(shard) - offset;
+           hole->size <= shard_limit(shard) - offset;
 }
 
 static void
@@ -185,14 +178,14 @@ alloc_after(const struct shard *shard, uint32_t offset, uint32_t blocks,
     uint32_t after = offset + blocks;
     uint64_t size;
 
-    if (after == limit(shard))
+    if (after == shard_limit(shard))
         return false;
-    if (after > limit(shard)) {
+    if (after > shard_limit(shard)) {
         *damaged_out = true;
         return false;
     }
     size = extent_blocks(shard, after);
-    if (size == 0 || size > limit(shard) - after ||
+    if (size == 0 || size > shard_limit(shard) - after ||
         hole_at(shard, after)->before_blocks != blocks) {
         *damaged_out = true;
         return false;
@@ -226,7 +219,7 @@ alloc_hole_left_by(const struct shard *shard, uint32_t offset, uint32_t blocks,
 static void
 set_size_before_next(struct shard *shard, uint32_t offset, uint32_t blocks)
 {
-    if (offset + blocks >= limit(shard))
+    if (offset + blocks >= shard_limit(shard))
         shard->header->last_offset = offset;
     else
         hole_at(shard, offset + blocks)->before_blocks = blocks;
@@ -422,7 +415,7 @@ bool
 alloc_find_away_spans(const struct shard *shard, uint32_t from,
                       struct alloc_spans *spans_out)
 {
-    uint32_t count = limit(shard) / SPAN_BLOCKS;
+    uint32_t count = shard_limit(shard) / SPAN_BLOCKS;
     const uint8_t *first;
 
     if (from == 0)
@@ -448,7 +441,7 @@ alloc_widest_stretch(const struct shard *shard)
         widest = (uint32_t)max_u64(widest, away.extent - start);
         start = away.to * SPAN_BLOCKS;
     }
-    return (uint32_t)max_u64(widest, limit(shard) - start);
+    return (uint32_t)max_u64(widest, shard_limit(shard) - start);
 }
 
 /* ---- taking and freeing ---------------------------------------------- */
@@ -592,7 +585,7 @@ alloc_fill_locked(struct shard *shard, const struct alloc_spans *spans)
     uint32_t end = start + gone->size;
     uint32_t filled_end = spans->to * SPAN_BLOCKS;
 
-    if (!extent_is_gone(shard, start) || gone->size > limit(shard) - start ||
+    if (!extent_is_gone(shard, start) || gone->size > shard_limit(shard) - start ||
         filled_end > end)
         return PMC_EDAMAGED;
     memset(shard->spans + spans->from, SPAN_USED, spans->to - spans->from);
@@ -607,7 +600,7 @@ alloc_fill_locked(struct shard *shard, const struct alloc_spans *spans)
 enum pmc_status
 alloc_grow_locked(struct shard *shard, uint32_t new_limit)
 {
-    uint32_t old = limit(shard);
+    uint32_t old = shard_limit(shard);
 
     assert(new_limit > old && new_limit <= shard->max_blocks);
     hole_at(shard, old)->size = new_limit - old;
@@ -638,7 +631,7 @@ void
 alloc_rebuild_begin(struct alloc_rebuild *rebuild, struct shard *shard)
 {
     alloc_format_locked(shard);
-    store_relaxed(&shard->header->limit_blocks, limit(shard));
+    store_relaxed(&shard->header->limit_blocks, shard_limit(shard));
     *rebuild = (struct alloc_rebuild){.shard = shard};
 }
 
@@ -690,7 +683,7 @@ rebuild_gap(struct alloc_rebuild *rebuild, uint32_t to)
 bool
 alloc_rebuild_entry(struct alloc_rebuild *rebuild, uint32_t offset, uint32_t blocks)
 {
-    if (offset < rebuild->end || blocks > limit(rebuild->shard) - offset)
+    if (offset < rebuild->end || blocks > shard_limit(rebuild->shard) - offset)
         return false;
     rebuild_gap(rebuild, offset);
     /* What says so already is left alone: each write would have to go to memory. */
@@ -704,5 +697,5 @@ alloc_rebuild_entry(struct alloc_rebuild *rebuild, uint32_t offset, uint32_t blo
 void
 alloc_rebuild_end(struct alloc_rebuild *rebuild)
 {
-    rebuild_gap(rebuild, limit(rebuild->shard));
+    rebuild_gap(rebuild, shard_limit(rebuild->shard));
 }
