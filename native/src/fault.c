@@ -66,12 +66,6 @@ pmc_fault_arm(long step, const char *step_name)
     atomic_store(&faults.steps, 0);
 }
 
-long
-pmc_fault_steps(void)
-{
-    return atomic_load(&faults.steps);
-}
-
 void
 pmc_fault_tell(char name_out[PMC_FAULT_NAME_BYTES])
 {

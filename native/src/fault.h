@@ -24,8 +24,6 @@ void fault_step(const char *name);
 /* Start counting steps anew, with other settings (a harness calls this). */
 __attribute__((visibility("default"))) void pmc_fault_arm(long step,
                                                           const char *step_name);
-/* The number of steps passed since the process started or was armed. */
-__attribute__((visibility("default"))) long pmc_fault_steps(void);
 /* What others do meanwhile: function is called, once, by the next to pass a step of
  * this name, which it may pass itself. */
 __attribute__((visibility("default"))) void
