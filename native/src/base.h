@@ -16,9 +16,9 @@
 #define PAGE_BYTES 4096u
 
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define COLD __attribute__((noinline, cold))
-#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 
 /* Bytes that a writer may be changing are copied and compared on purpose; the
  * sequence number of the bucket decides afterwards whether they count. */

@@ -11,6 +11,7 @@
 
 /* How often a write asks for more memory before it gives up. */
 #define GROWTHS_A_WRITE 64
+
 static void
 call_on_evict(struct pmc_cache *cache, struct victims *victims)
 {

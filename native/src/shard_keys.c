@@ -107,7 +107,6 @@ visit_family(const struct shard *shard, uint32_t bucket, uint32_t since,
     if (count == 0 || count > shard->max_buckets)
         return VISIT_BUSY;
     visit = visit_bucket(shard, bucket, walk);
-
     for (uint32_t child = since; visit == VISIT_DONE && child < count; child++)
         if (index_bucket_of(child, since) == bucket)
             visit = visit_bucket(shard, child, walk);

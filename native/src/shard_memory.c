@@ -464,8 +464,8 @@ grow_ghosts(struct shard *shard, uint32_t sets)
     return PMC_OK;
 }
 
-/* The lock is taken only for what was wanted without it: asking again is
- * harmless, and so is an answer that is a moment old. */
+/* What is wanted is a moment old when it is allocated: each part looks again, under the
+ * lock, whether others were faster. */
 enum pmc_status
 shard_grow_index(struct shard *shard)
 {
@@ -480,7 +480,7 @@ shard_grow_index(struct shard *shard)
                                      index_ghosts_for(shard) / GHOST_WAYS),
                              shard->ghost_sets);
     shard_unlock(shard);
-    if (status == PMC_OK && wants & INDEX_WANTS_BUCKETS)
+    if (wants & INDEX_WANTS_BUCKETS)
         status = grow_buckets(shard);
     if (status == PMC_OK && wants & INDEX_WANTS_OVERFLOW)
         status = grow_overflow(shard);
