@@ -134,13 +134,12 @@ static bool
 begins_as_a_pool(int fd)
 {
     static const uint8_t zeros[PAGE_BYTES];
-    const struct pool_identity expected = {.magic = "PMCPOOL"};
     uint8_t page[PAGE_BYTES];
     ssize_t size = pread(fd, page, sizeof page, 0);
 
     return size == 0 ||
-           (size >= (ssize_t)sizeof expected.magic &&
-            memcmp(page, expected.magic, sizeof expected.magic) == 0) ||
+           (size >= (ssize_t)sizeof POOL_MAGIC &&
+            memcmp(page, POOL_MAGIC, sizeof POOL_MAGIC) == 0) ||
            (size == (ssize_t)sizeof page && memcmp(page, zeros, sizeof page) == 0);
 }
 
