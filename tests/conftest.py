@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     import pmemcache
 
+PATIENCE_SECONDS = 20
+TURNS = 200
+"""So many an event loop gives in a few milliseconds, and one that stands still does not."""
+
 
 def pytest_configure() -> None:
     try:
@@ -126,23 +130,43 @@ def stopped_inside_lock() -> Callable[[pmemcache.Pool], contextlib.AbstractConte
     return stopped
 
 
-async def _count_ticks(awaited: Awaitable[Any]) -> tuple[Any, int]:
-    ticks = 0
+async def _while_the_loop_goes_on(
+    awaited: Awaitable[Any], then: Callable[[], object] = lambda: None
+) -> tuple[Any, bool]:
+    turns = 0
 
-    async def tick() -> None:
-        nonlocal ticks
+    async def take_turns() -> None:
+        nonlocal turns
         while True:
-            ticks += 1
-            await asyncio.sleep(0.01)
+            turns += 1
+            if turns == TURNS:
+                then()
+            await asyncio.sleep(0)
 
-    ticking = asyncio.create_task(tick())
+    others = asyncio.create_task(take_turns())
     try:
-        return await awaited, ticks
+        return await awaited, turns >= TURNS
     finally:
-        ticking.cancel()
+        others.cancel()
 
 
 @pytest.fixture
-def count_ticks() -> Callable[[Awaitable[Any]], Coroutine[Any, Any, tuple[Any, int]]]:
-    """Await something; the answer, and how many hundredths of a second the loop could count."""
-    return _count_ticks
+def while_the_loop_goes_on() -> Callable[..., Coroutine[Any, Any, tuple[Any, bool]]]:
+    """Await something; the answer, and whether the loop had time for others before it came.
+
+    When it has had it, *then* is called.
+    """
+    return _while_the_loop_goes_on
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], None]:
+    """Wait until a condition holds, for less than a lease, however busy the machine is."""
+
+    def until(holds: Callable[[], object]) -> None:
+        stop = time.monotonic() + PATIENCE_SECONDS
+        while not holds():
+            assert time.monotonic() < stop, "it never came about"
+            time.sleep(0.001)
+
+    return until
