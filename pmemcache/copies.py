@@ -20,6 +20,7 @@ from pmemcache.faults import FAILURES
 from pmemcache.hot import ENTRY_OVERHEAD_BYTES, HotCache, HotEntry
 from pmemcache.immutability import is_immutable
 from pmemcache.keys import tag_key
+from pmemcache.sizes import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,8 @@ BUMP_MASK: Final = 31
 _CLOCK_GRAIN_SECONDS: Final = 0.01
 """A hot copy expires this much early, for the engine's clock ticks coarsely."""
 _ODD: Final = 1
+_HEAD_BYTES: Final = sys.getsizeof("")
+"""Of one object, which `ENTRY_OVERHEAD_BYTES` has."""
 
 
 class Copies:
@@ -176,7 +179,7 @@ class Copies:
             key,
             value if is_shared else reading.payload,
             -1 if is_shared else reading.tag,
-            _size_of(value, reading.payload) if is_shared else len(reading.payload),
+            _kept_bytes(value) if is_shared else len(reading.payload),
             (*reading.watch, reading.generation),
             _deadline(reading.fresh_ms, reading.begun),
             reading.dependencies,
@@ -214,7 +217,7 @@ class Copies:
             key,
             value if is_shared else payload,
             -1 if is_shared else tag,
-            _size_of(value, payload) if is_shared else len(payload),
+            _kept_bytes(value) if is_shared else len(payload),
             written,
             _deadline(None if ttl_seconds is None else ttl_seconds * 1000, begun),
             dependencies,
@@ -276,9 +279,9 @@ def _is_odd(watches: tuple[Watch, ...]) -> bool:
     return any(version & _ODD for _index, version in watches)
 
 
-def _size_of(value: Any, payload: bytes) -> int:
-    """Return the bytes of an object that is kept, at least those of its payload."""
+def _kept_bytes(value: Any) -> int:
+    """Return what a value that is kept takes beside the head of one object."""
     kind = type(value)
-    if kind is str or kind is bytes:
-        return len(payload)
-    return max(len(payload), sys.getsizeof(value))
+    if kind is bytes:
+        return len(value)
+    return (sys.getsizeof(value) if kind is str else size_of(value)) - _HEAD_BYTES

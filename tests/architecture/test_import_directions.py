@@ -19,7 +19,16 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_engine", "_short"}),
     frozenset({"errors", "types", "config"}),
     frozenset(
-        {"compression", "envelope", "faults", "immutability", "plain", "signing", "stampede"}
+        {
+            "compression",
+            "envelope",
+            "faults",
+            "immutability",
+            "plain",
+            "signing",
+            "sizes",
+            "stampede",
+        }
     ),
     frozenset({"keys", "notes", "serializers", "stats"}),
     frozenset({"binding", "codec", "naming"}),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import pmemcache
 from pmemcache.hot import HotCache
+from pmemcache.sizes import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,6 +187,45 @@ def test_hot_tier_takes_as_much_memory_as_it_says(make_cache: Make, size: int) -
     tracemalloc.stop()
     assert cache.stats().hot_evictions > 0
     assert 0.8 * 1024 * 1024 < taken < 1.02 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "make_value",
+    [
+        lambda number: "x" * 4000 + "\N{GRINNING FACE}" + str(number),
+        lambda number: tuple(range(1000 * number, 1000 * number + 500)),
+        lambda number: tuple((each, str(each)) for each in range(100 * number, 100 * number + 99)),
+        lambda number: tuple(Decimal(100 * number + each) for each in range(99)),
+        lambda number: frozenset(range(1000 * number, 1000 * number + 500)),
+        lambda number: (number, "x" * 4000),
+        lambda number: {"ids": list(range(1000 * number, 1000 * number + 300))},
+    ],
+    ids=["wide str", "ints", "tuples", "decimals", "frozenset", "compressible", "shared"],
+)
+def test_what_a_value_holds_is_counted(make_cache: Make, make_value: Callable[[int], Any]) -> None:
+    compression = pmemcache.Compression(threshold_bytes=100)
+    policy = "hot=512KiB,warm=16MiB,promotion=1"
+    cache = make_cache(policy=policy, share=True, compression=compression)
+    for number in range(200):
+        cache.set(f"key:{number}", make_value(number))
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(200):
+        cache.get(f"key:{number}")
+    gc.collect()
+    taken = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert cache.stats().hot_evictions > 0
+    assert 0.8 * 512 * 1024 < taken < 1.06 * 512 * 1024
+
+
+def test_size_of_what_holds_itself_is_found() -> None:
+    value: list[Any] = [b"x" * 1000]
+    value.append(value)
+    assert 1000 < size_of(value) < 1300
+    value.append(value[0])
+    assert size_of(value) < 1300
 
 
 def test_small_queue_adapts_to_what_comes_back() -> None:
