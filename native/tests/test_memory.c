@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/time.h>
 
 #include "alloc.h"
 #include "cache.h"
@@ -747,54 +748,40 @@ open_with_pages_away(const struct place *place, volatile uint8_t *page_out[2])
     return cache;
 }
 
-struct late_reader {
-    volatile uint8_t *page;
-    _Atomic bool done;
-};
+/* A lock that a timer gives back, while the thread that has it waits for a page. */
+static struct shard *_Atomic locked;
 
-static void *
-read_late(void *context)
+static void
+give_lock_back(int number)
 {
-    struct late_reader *reader = context;
-
-    CHECK_EQ(reader->page[0], 0);
-    atomic_store(&reader->done, true);
-    return NULL;
+    (void)number;
+    shard_unlock(atomic_exchange(&locked, NULL));
 }
-
-#define A_WHILE_MS 2000u /* more than the handler needs to be at work */
 
 /* Who holds the lock of a shard writes to it: there no page may be replaced, but in
  * another shard one may. */
 static void
 read_while_locked(const struct place *place)
 {
+    static const struct itimerval soon = {.it_value.tv_usec = 20000};
     volatile uint8_t *pages[2];
     struct pmc_cache *cache = open_with_pages_away(place, pages);
-    struct late_reader reader = {.page = pages[1]};
-    uint64_t began_ms;
-    pthread_t thread;
+    struct shard *shard = &cache->shards[1];
 
-    CHECK_EQ(shard_lock(&cache->shards[1], false), PMC_OK);
+    CHECK_EQ(shard_lock(shard, false), PMC_OK);
     CHECK_EQ(pages[0][0], 0);
     CHECK(atomic_load(&cache->pool->patches) != 0);
-    shard_unlock(&cache->shards[1]);
-    CHECK_EQ(shard_lock(&cache->shards[1], false), PMC_OK); /* mends */
+    shard_unlock(shard);
+    CHECK_EQ(shard_lock(shard, false), PMC_OK); /* mends */
     CHECK_EQ(atomic_load(&cache->pool->patches), 0);
-    CHECK_EQ(pthread_create(&thread, NULL, read_late, &reader), 0);
-    began_ms = milliseconds();
-    while (atomic_load(&cache->pool->patches) == 0 &&
-           milliseconds() - began_ms < A_WHILE_MS)
-        ;
-    /* The handler has come, and steps back. */
-    while (atomic_load(&cache->pool->patches) == 1 &&
-           milliseconds() - began_ms < A_WHILE_MS)
-        ;
-    CHECK_EQ(atomic_load(&cache->pool->patches) >> 1, 0);
-    CHECK(!atomic_load(&reader.done));
-    shard_unlock(&cache->shards[1]);
-    pthread_join(thread, NULL);
-    CHECK(atomic_load(&reader.done) && !pool_is_lost(cache->pool));
+    atomic_store(&locked, shard);
+    signal(SIGALRM, give_lock_back);
+    setitimer(ITIMER_REAL, &soon, NULL);
+    CHECK_EQ(pages[1][0], 0);
+    CHECK(atomic_load(&locked) == NULL && !pool_is_lost(cache->pool));
+    CHECK(atomic_load(&cache->pool->patches) != 0);
+    while (atomic_load(&locked))
+        clock_sleep_ns(1000000);
     check_keys(cache, 0, KEYS / 8, PMC_OK);
     check_sound(cache);
     pmc_close(cache);
