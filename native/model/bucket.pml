@@ -366,7 +366,7 @@ inline delete()
     fi
 }
 
-/* To another extent: shard_room.c. Killed half-way, either place is right. */
+/* To another extent: shard_window.c. Killed half-way, either place is right. */
 inline move()
 {
     atomic {

@@ -5,7 +5,7 @@
  *   shard_memory.c    growing, giving memory back, taking it again
  *   shard_look.h      one quick look at a key without a lock: the hot path
  *   shard_read.c      look-ups without a lock that take longer
- *   shard_ahead.h     asking for memory before it is needed
+ *   shard_ahead.[ch]  asking for memory before it is needed
  *   shard_write.c     put, delete, touch, incr, clear, evict
  *   shard_room.c      which entries give way
  *   shard_window.c    runs of neighbours that are emptied; moving entries
@@ -189,6 +189,8 @@ enum pmc_status shard_take_room_locked(struct shard *shard, uint32_t blocks,
 /* The first candidate in the policy's order, after those used since they were
  * proposed have been put back. NO_SLOT: the shard is empty. */
 uint32_t shard_victim_locked(struct shard *shard);
+
+/* ---- shard_ahead.c ---- */
 
 /*
  * Foresight: ask the processor for what will be touched, a step at a time, as each
