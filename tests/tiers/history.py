@@ -185,8 +185,10 @@ class Worker:
                 self._write(lines)
         self._write(lines)
 
-    def run_until_killed(self) -> None:
-        """Make calls for ever; what was begun is written down before it is done."""
+    def run_until_killed(self, begun: int) -> None:
+        """Make calls for ever, and say when one is done; each is written down before it is done."""
+        self._call(None)
+        os.write(begun, b"x")
         while True:
             self._call(None)
 
@@ -305,9 +307,9 @@ def work_in_lives(  # noqa: PLR0913, PLR0917 - a process
     (folder / f"hot.{name}").write_text(str(hits), encoding="utf-8")
 
 
-def work_until_killed(folder: Path, plant: str | None, name: str, log: int) -> None:
+def work_until_killed(folder: Path, plant: str | None, name: str, log: int, begun: int) -> None:
     """Be one process that is killed."""
-    Worker(open_cache(folder, plant), name, log, WRITING).run_until_killed()
+    Worker(open_cache(folder, plant), name, log, WRITING).run_until_killed(begun)
 
 
 def kill_workers(folder: Path, plant: str | None, log: int, seconds: float) -> int:
@@ -315,8 +317,12 @@ def kill_workers(folder: Path, plant: str | None, log: int, seconds: float) -> i
     stop, kills = time.monotonic() + seconds, 0
     while time.monotonic() < stop:
         kills += 1
-        child = fork(work_until_killed, folder, plant, f"killed{kills}", log)
-        time.sleep(0.01 + kills % 5 * 0.003)
+        has_begun, begun = os.pipe()
+        child = fork(work_until_killed, folder, plant, f"killed{kills}", log, begun)
+        os.close(begun)
+        os.read(has_begun, 1)  # else a busy machine has it killed before it has done anything
+        os.close(has_begun)
+        time.sleep(0.002 + kills % 5 * 0.003)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     return kills
