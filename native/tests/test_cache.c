@@ -224,18 +224,18 @@ static void
 test_deadlines(void)
 {
     struct pmc_cache *cache = open_small();
-    struct pmc_put_options minute = put_options(PMC_ALWAYS, 60000);
+    struct pmc_put_options hour = put_options(PMC_ALWAYS, 3600000);
     struct pmc_put_options absent = put_options(PMC_IF_ABSENT, PMC_TTL_NONE);
     struct pmc_info info;
 
-    CHECK_EQ(pmc_put(cache, "k", 1, "v", 1, &minute), PMC_OK);
+    CHECK_EQ(pmc_put(cache, "k", 1, "v", 1, &hour), PMC_OK);
     put_text(cache, "forever", "v");
     info = info_of(cache, "k");
-    CHECK(info.ttl_ms > 59000 && info.ttl_ms <= 60000);
+    CHECK(info.ttl_ms > 3540000 && info.ttl_ms <= 3600000);
     CHECK_EQ(info_of(cache, "forever").ttl_ms, PMC_TTL_NONE);
-    pmc_advance_clock(cache, 59000);
+    pmc_advance_clock(cache, 3540000);
     CHECK_EQ(pmc_exists(cache, "k", 1), PMC_OK);
-    pmc_advance_clock(cache, 1100);
+    pmc_advance_clock(cache, 60001);
     CHECK_EQ(pmc_exists(cache, "k", 1), PMC_MISS);
     CHECK(!get_text(cache, "k"));
     CHECK_EQ(pmc_info(cache, "k", 1, &info), PMC_MISS);
@@ -317,7 +317,7 @@ test_incr_counts_creates_and_misses(void)
 {
     struct pmc_cache *cache = open_small();
     struct pmc_incr_options create = {
-        .create = true, .initial = 10, .ttl_ms = 60000, .tag = 2};
+        .create = true, .initial = 10, .ttl_ms = 3600000, .tag = 2};
     int64_t number = 99;
 
     CHECK_EQ(pmc_incr(cache, "n", 1, 1, NULL, &number), PMC_MISS);
@@ -325,7 +325,7 @@ test_incr_counts_creates_and_misses(void)
     CHECK_EQ(pmc_incr(cache, "n", 1, 5, &create, &number), PMC_OK);
     CHECK_EQ(number, 15);
     CHECK_EQ(info_of(cache, "n").tag, 2);
-    CHECK(info_of(cache, "n").ttl_ms > 59000);
+    CHECK(info_of(cache, "n").ttl_ms > 3540000);
     CHECK_EQ(pmc_incr(cache, "n", 1, -20, NULL, &number), PMC_OK);
     CHECK_EQ(number, -5);
     CHECK(holds_text(cache, "n", "-5"));
@@ -336,18 +336,20 @@ static void
 test_incr_keeps_deadline_and_tag_of_what_exists(void)
 {
     struct pmc_cache *cache = open_small();
-    struct pmc_put_options options = put_options(PMC_ALWAYS, 60000);
+    struct pmc_put_options options = put_options(PMC_ALWAYS, 3600000);
     struct pmc_incr_options create = {.create = true, .ttl_ms = 5, .tag = 9};
+    struct pmc_info info;
     int64_t number;
 
     options.tag = 2;
     pmc_put(cache, "n", 1, "9", 1, &options);
-    pmc_advance_clock(cache, 30000);
+    pmc_advance_clock(cache, 1800000);
     CHECK_EQ(pmc_incr(cache, "n", 1, 1, &create, &number), PMC_OK);
     CHECK_EQ(number, 10);
     CHECK_EQ(info_of(cache, "n").tag, 2);
-    CHECK(info_of(cache, "n").ttl_ms > 29000 && info_of(cache, "n").ttl_ms <= 30000);
-    pmc_advance_clock(cache, 31000);
+    info = info_of(cache, "n");
+    CHECK(info.ttl_ms > 1740000 && info.ttl_ms <= 1800000);
+    pmc_advance_clock(cache, 1800001);
     CHECK_EQ(pmc_incr(cache, "n", 1, 1, NULL, &number), PMC_MISS);
     pmc_close(cache);
 }

@@ -81,7 +81,7 @@ test_the_timeout_is_honoured(void)
 
     CHECK_EQ(lock_take(&word, lock_owner(1, 1), &wait), LOCK_TIMED_OUT);
     waited = milliseconds() - started;
-    CHECK(waited >= 59 && waited < 1000); /* far above: a busy machine */
+    CHECK(waited >= 59 && waited < 20000); /* far above: a busy machine */
     CHECK(lock_owner_is(atomic_load(&word), 2, 1));
 }
 

@@ -64,11 +64,16 @@ pick_size(struct model *model)
     return random_below(&model->random, limit + 1);
 }
 
-/* Deadlines are far from every look at them: the real clock moves too. */
+/* Deadlines are half a jump of the clock from every look at them: the real clock moves
+ * too, and further on a busy machine. */
+#define JUMP_MS 90000
+#define TTL_MS (11 * JUMP_MS + JUMP_MS / 2)
+#define TOUCHED_MS (22 * JUMP_MS + JUMP_MS / 2)
+
 static int64_t
 pick_ttl(struct model *model)
 {
-    return random_below(&model->random, 4) ? PMC_TTL_NONE : 100000;
+    return random_below(&model->random, 4) ? PMC_TTL_NONE : TTL_MS;
 }
 
 static void
@@ -144,8 +149,8 @@ model_touch(struct model *model, uint32_t number)
 {
     struct key key = key_of(number);
 
-    if (pmc_touch(model->cache, key.text, key.size, 200000, 0) == PMC_OK)
-        model->known[number].deadline_ms = model->now_ms + 200000;
+    if (pmc_touch(model->cache, key.text, key.size, TOUCHED_MS, 0) == PMC_OK)
+        model->known[number].deadline_ms = model->now_ms + TOUCHED_MS;
 }
 
 static void
@@ -165,8 +170,8 @@ model_step(struct model *model)
     else if (choice < 994 && model->evicts)
         pmc_evict(model->cache, NULL, 0, NULL, NULL);
     else if (choice < 999) {
-        model->now_ms += 9000;
-        pmc_advance_clock(model->cache, 9000);
+        model->now_ms += JUMP_MS;
+        pmc_advance_clock(model->cache, JUMP_MS);
     } else if (random_below(&model->random, 20) == 0) {
         CHECK_EQ(pmc_clear(model->cache), PMC_OK);
         for (uint32_t i = 0; i < KEYS; i++)

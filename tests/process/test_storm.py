@@ -19,8 +19,8 @@ REPOSITORY = Path(__file__).parents[2]
 NATIVE = REPOSITORY / "native"
 
 PROGRAMS = ("storm", "steps", "traps", "histories")
-CAUGHT_WITHIN_SECONDS = 30
-STORM = ["storm", "--kills", "100000", "--at-least", "0", "--seconds", "25"]
+CAUGHT_WITHIN_SECONDS = 150
+STORM = ["storm", "--kills", "100000", "--at-least", "0", "--seconds", "120"]
 
 # A planted bug, and what meets it.
 CATCHERS = {
