@@ -697,6 +697,8 @@ batch_from_mapping(struct batch *batch, struct door *door, PyObject *mapping)
         return false;
     for (size_t i = 0; i < batch->count; i++) {
         PyObject *pair = PyList_GetItem(pairs, (Py_ssize_t)i);
+        if (!PyTuple_Check(pair) || PyTuple_Size(pair) != 2)
+            return refuse(door, "mapping", mapping);
         if (!batch_read_key(batch, i, PyTuple_GetItem(pair, 0)) ||
             !batch_read_value(batch, i, PyTuple_GetItem(pair, 1)))
             return false;

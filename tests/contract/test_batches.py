@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 import pmemcache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def test_many_are_put_got_and_deleted(pool: pmemcache.Pool) -> None:
@@ -97,6 +98,32 @@ def test_one_key_is_no_batch(pool: pmemcache.Pool, keys: Any) -> None:
 def test_put_many_takes_a_mapping(pool: pmemcache.Pool, mapping: Any) -> None:
     with pytest.raises(TypeError, match="mapping must be a mapping"):
         pool.put_many(mapping)
+
+
+class OddPairs(Mapping[str, bytes]):
+    """A mapping whose items are no pairs."""
+
+    def __init__(self, *pairs: Any) -> None:
+        self.pairs = pairs
+
+    def items(self) -> Any:
+        return self.pairs
+
+    def __getitem__(self, key: str) -> bytes:
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("pair", ["ab", ("a",), ("a", b"1", 2), None, 7])
+def test_mapping_with_items_that_are_no_pairs_is_refused(pool: pmemcache.Pool, pair: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        pool.put_many(OddPairs(("b", b"1"), pair))
+    assert not pool.exists("a")
 
 
 @pytest.mark.parametrize(
