@@ -392,25 +392,31 @@ class Attachment:
         """Return all versions as a read-only view of shared memory, an int of 64 bits each.
 
         `close` releases the view first, so a look at it later is a ValueError and never a crash.
+        Other views that were made of it keep the pool mapped until they are gone.
         """
         words = ffi.new("uint64_t *[1]")
         count = ffi.new("size_t *")
-        self._done(lib.handle_versions(self.handle, words, count))
-        return memoryview(ffi.buffer(words[0], 8 * count[0])).toreadonly().cast("Q")
+        handle, done = self.handle, lib.handle_versions_done
+        self._done(lib.handle_versions(handle, words, count))
+        held = ffi.gc(words[0], lambda _words: done(handle))
+        return memoryview(ffi.buffer(held, 8 * count[0])).toreadonly().cast("Q")
 
     def close(self) -> None:
         """Detach, once every call that is inside has returned; may be called again."""
         with self._closing:
             closed, self._closed = self._closed, True
         if not closed:
-            self.versions.release()
+            versions, self.versions = self.versions, memoryview(b"")
+            with contextlib.suppress(BufferError):  # somebody has an array of it
+                versions.release()
+            del versions
             lib.handle_close(self.handle)
 
     def forked(self) -> None:
         """Go on in a child process; to be called there by the only thread, after fork."""
         self._closing = threading.Lock()
         if not self._closed:
-            lib.handle_forked(self.handle, self._callbacks.depth)
+            lib.handle_forked(self.handle, self._callbacks.depth + 1)  # the versions are inside
 
     # The engine's side of a callback is never taken away again: another thread may be about to call
     # it. Without a callback it does nothing.
@@ -527,7 +533,7 @@ class Attachment:
         )
         if status == lib.PMC_MISS:
             return None
-        self._done(status)
+        self._done(status, 0 if data is None else len(data))
         return bytes(ffi.buffer(victim, victim_size[0]))
 
     def clear(self) -> None:
@@ -542,10 +548,13 @@ class Attachment:
         buffer = ffi.new("char[]", _KEYS_BUFFER_BYTES)
         while True:
             status = lib.handle_keys(
-                self.handle, cursor, data, len(data), buffer, _KEYS_BUFFER_BYTES, used
+                self.handle, cursor, data, len(data), buffer, len(buffer), used
             )
             if status == lib.PMC_MISS:
                 return
+            if status == lib.PMC_EINVAL:  # for the keys of one bucket
+                buffer = ffi.new("char[]", 2 * len(buffer))
+                continue
             self._done(status, len(data))
             yield from _packed_keys(ffi.buffer(buffer, used[0])[:])
 

@@ -262,7 +262,8 @@ class Pool:
 
         Any change of a key, by whomever, makes its version odd before and another even number
         after; keys may share one. So a copy of a value is good while the version it was read under
-        is even and has not changed. After `close` a look at the view raises ValueError.
+        is even and has not changed. After `close` a look at the view raises ValueError; views that
+        were made of it keep the pool mapped until they are gone.
         """
         return self._attachment.versions
 

@@ -167,6 +167,7 @@ int handle_get_versioned(struct pmc_handle *handle, const void *key,
                          struct pmc_versioned *versioned_out);
 int handle_versions(struct pmc_handle *handle, const uint64_t **versions_out,
                     size_t *count_out);
+void handle_versions_done(struct pmc_handle *handle);
 int handle_bump(struct pmc_handle *handle, const void *key, size_t key_size);
 int handle_lease_take(struct pmc_handle *handle, const void *key,
                       size_t key_size, uint32_t duration_ms,

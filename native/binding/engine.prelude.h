@@ -106,7 +106,8 @@ handle_close(struct pmc_handle *handle)
 
 /*
  * In a child after fork, where only the forking thread lives: forget the calls
- * that other threads were in. calls_inside are the forking thread's own.
+ * that other threads were in. calls_inside are the forking thread's own, and the
+ * versions' if they are given out.
  */
 static void
 handle_forked(struct pmc_handle *handle, uint32_t calls_inside)
@@ -173,12 +174,25 @@ HANDLE_FUNCTION(get_versioned,
                 const void *key, size_t key_size, uint64_t known, void **copy_out,
                 struct pmc_versioned *versioned_out)
 
-/* *versions_out is valid until the handle is closed. */
-HANDLE_FUNCTION(versions,
-                (*versions_out = (const uint64_t *)(uintptr_t)pmc_versions(cache,
-                                                                           count_out),
-                 PMC_OK),
-                const uint64_t **versions_out, size_t *count_out)
+/*
+ * Give all versions, and stay inside until handle_versions_done(): they are mapped for
+ * as long as somebody may look at them. Once for each handle.
+ */
+static enum pmc_status
+handle_versions(struct pmc_handle *handle, const uint64_t **versions_out,
+                size_t *count_out)
+{
+    if (!handle_enter(handle))
+        return PMC_ECLOSED;
+    *versions_out = (const uint64_t *)(uintptr_t)pmc_versions(handle->cache, count_out);
+    return PMC_OK;
+}
+
+static void
+handle_versions_done(struct pmc_handle *handle)
+{
+    handle_leave(handle);
+}
 
 HANDLE_FUNCTION(bump, pmc_bump(cache, key, key_size), const void *key, size_t key_size)
 

@@ -120,6 +120,7 @@ def test_key_one_byte_too_long_is_refused(pool: pmemcache.Pool) -> None:
         lambda: pool.get_many([key]),
         lambda: pool.put_many({key: b"v"}),
         lambda: pool.delete_many([key]),
+        lambda: pool.evict(key),
     ]
     for call in calls:
         with pytest.raises(pmemcache.KeyTooLongError, match="65,536 bytes"):
@@ -223,6 +224,15 @@ def test_keys_by_prefix(pool: pmemcache.Pool) -> None:
     assert set(pool.keys("oth")) == {b"other"}
     assert set(pool.keys()) == names | {b"other"}
     assert list(pool.keys(b"nothing")) == []
+
+
+def test_keys_of_any_length_are_all_given(pool: pmemcache.Pool) -> None:
+    # Buckets of eight of them hold more bytes than the buffer that keys() begins with.
+    names = {f"{number:04}".encode() + b"k" * (KEY_MAX - 4) for number in range(100)}
+    pool.put_many(dict.fromkeys(names, b""))
+    found = list(pool.keys())
+    assert len(found) == 100
+    assert set(found) == names
 
 
 def test_clear_removes_everything(pool: pmemcache.Pool) -> None:

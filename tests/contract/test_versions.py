@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pmemcache._engine import ffi
 from pmemcache.errors import WouldWaitError
 
 if TYPE_CHECKING:
@@ -148,6 +149,27 @@ def test_versions_are_gone_once_closed(pool: pmemcache.Pool) -> None:
     pool.close()
     with pytest.raises(ValueError, match="released"):
         versions[0]
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda versions: versions[:10],
+        memoryview,
+        lambda versions: ffi.from_buffer("uint64_t[]", versions),
+    ],
+)
+def test_views_of_the_versions_keep_the_pool_until_they_are_gone(
+    pool: pmemcache.Pool, pool_path: Path, view: Callable[[memoryview], Any]
+) -> None:
+    pool.put("k", b"1")
+    index = pool.get_versioned("k")[2] % 10
+    before, kept = pool.versions[index], view(pool.versions)
+    pool.close()
+    assert kept[index] == before
+    assert pool_path.exists()
+    del kept
+    assert not pool_path.exists()
 
 
 def test_one_lease_at_a_time(pool: pmemcache.Pool) -> None:
