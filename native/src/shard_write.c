@@ -143,7 +143,7 @@ condition_holds(const struct shard *shard, const struct write_request *request)
     case PMC_IF_GENERATION:
         return slot != NO_SLOT &&
                entry_at(shard, slot_offset(shard, slot))->generation ==
-                   (uint32_t)request->generation;
+                   request->generation;
     case PMC_IF_VERSION:
         return load_relaxed(index_version(shard, request->hash)) ==
                    request->generation ||
@@ -154,11 +154,16 @@ condition_holds(const struct shard *shard, const struct write_request *request)
     }
 }
 
+/* An entry keeps the low half, and there 0 means none. */
 uint64_t
 shard_next_generation(struct shard *shard)
 {
-    bump_locked(&shard->header->generation, MUTANT("same-generation") ? 0 : 1);
-    return load_relaxed(&shard->header->generation);
+    _Atomic uint64_t *generation = &shard->header->generation;
+
+    bump_locked(generation, MUTANT("same-generation") ? 0 : 1);
+    if (UNLIKELY((uint32_t)load_relaxed(generation) == 0))
+        bump_locked(generation, 1);
+    return load_relaxed(generation);
 }
 
 /* Write the entry into an extent that no reader can reach. */
@@ -314,6 +319,7 @@ shard_put_locked(struct shard *shard, struct write_request *request)
         return PMC_UNMET;
     lease_void_locked(shard, request->hash);
     if (expiry_passed(request->deadline, request->now_ms)) {
+        request->written_out = NULL; /* nothing is */
         status = shard_delete_locked(shard, request);
         return status < 0 ? status : PMC_OK;
     }

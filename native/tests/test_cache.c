@@ -278,6 +278,7 @@ test_a_put_that_is_dead_on_arrival_deletes(void)
     struct pmc_cache *cache = open_small();
     struct pmc_put_options dead = put_options(PMC_ALWAYS, 0);
     struct pmc_put_options dead_if_present = put_options(PMC_IF_PRESENT, -1);
+    struct pmc_written written = {.version = 1};
 
     put_text(cache, "k", "v");
     CHECK_EQ(pmc_put(cache, "k", 1, "w", 1, &dead), PMC_OK);
@@ -285,8 +286,10 @@ test_a_put_that_is_dead_on_arrival_deletes(void)
     CHECK_EQ(pmc_put(cache, "k", 1, "w", 1, &dead), PMC_OK);
     CHECK_EQ(pmc_put(cache, "k", 1, "w", 1, &dead_if_present), PMC_UNMET);
     put_text(cache, "k", "v");
+    dead_if_present.written_out = &written;
     CHECK_EQ(pmc_put(cache, "k", 1, "w", 1, &dead_if_present), PMC_OK);
     CHECK_EQ(pmc_exists(cache, "k", 1), PMC_MISS);
+    CHECK_EQ(written.version, 1); /* nothing was stored that a copy could be of */
     pmc_close(cache);
 }
 

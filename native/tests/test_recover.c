@@ -498,6 +498,30 @@ test_whoever_writes_into_the_header_meanwhile_recovery_stays_in_bounds(void)
     pmc_close(cache);
 }
 
+/* Entries keep 32 bits of the counter. Planted bug: 0, which says that there is none, is
+ * given like others; a condition compares 32 bits. */
+static void
+test_generations_that_go_round_are_told_apart_and_never_0(void)
+{
+    struct pmc_cache *cache = open_private(UINT64_C(1) << 20, PMC_EVICT_S3FIFO);
+    struct pmc_put_options same = {.ttl_ms = PMC_TTL_NONE,
+                                   .condition = PMC_IF_GENERATION};
+    struct pmc_found found;
+
+    store_relaxed(&cache->shards[0].header->generation, (UINT64_C(3) << 32) - 2);
+    for (int i = 0; i < 4; i++) {
+        CHECK_EQ(put_text(cache, "k", "v"), PMC_OK);
+        CHECK_EQ(pmc_get(cache, "k", 1, NULL, 0, 0, &found), PMC_OK);
+        CHECK(found.generation != 0);
+    }
+    same.generation = found.generation + (UINT64_C(1) << 32);
+    CHECK_EQ(pmc_put(cache, "k", 1, "w", 1, &same), PMC_UNMET);
+    same.generation = found.generation;
+    CHECK_EQ(pmc_put(cache, "k", 1, "w", 1, &same), PMC_OK);
+    check_sound(cache);
+    pmc_close(cache);
+}
+
 int
 main(void)
 {
@@ -514,5 +538,6 @@ main(void)
     RUN(test_an_entry_in_two_slots_stays_in_one);
     RUN(test_an_entry_is_freed_by_its_own_slot_only);
     RUN(test_whoever_writes_into_the_header_meanwhile_recovery_stays_in_bounds);
+    RUN(test_generations_that_go_round_are_told_apart_and_never_0);
     return check_report();
 }
