@@ -315,6 +315,79 @@ test_no_number_is_given_twice(void)
     pmc_close(cache);
 }
 
+/* ---- buckets that stay busy ---------------------------------------------- */
+
+static struct bucket *
+primary_of(const struct shard *shard, uint64_t key)
+{
+    uint64_t hash = hash_bytes(&key, sizeof key, shard->hash_seed);
+
+    return &shard->buckets[index_bucket_of(hash,
+                                           load_relaxed(&shard->header->bucket_count))];
+}
+
+static void
+check_is_read(struct pmc_cache *cache, uint64_t key, uint64_t recoveries)
+{
+    struct pmc_stats stats = {0};
+    uint8_t value[VALUE_BYTES];
+
+    CHECK_EQ(pmc_get(cache, &key, sizeof key, value, sizeof value, 0, NULL), PMC_OK);
+    CHECK(has_pattern(value, sizeof value, key));
+    CHECK_EQ(pmc_stats(cache, &stats), PMC_OK);
+    CHECK_EQ(stats.recoveries, recoveries);
+}
+
+/* Planted bug: the reader that took the lock finds nothing to do. */
+static void
+test_a_bucket_that_is_odd_for_nobody_is_recovered_by_who_reads(void)
+{
+    struct pmc_cache *cache = open_with_keys();
+
+    index_write_begin(primary_of(&cache->shards[0], 7));
+    check_is_read(cache, 7, 1);
+    check_is_read(cache, 7, 1);
+    CHECK_EQ(pmc_check(cache, NULL, 0), 0);
+    pmc_close(cache);
+}
+
+struct slow_writer {
+    struct shard *shard;
+    uint64_t key;
+    _Atomic bool has_begun;
+};
+
+static void *
+write_slowly(void *context)
+{
+    struct slow_writer *writer = context;
+    struct bucket *bucket = primary_of(writer->shard, writer->key);
+
+    CHECK_EQ(shard_lock(writer->shard, false), PMC_OK);
+    index_write_begin(bucket);
+    atomic_store(&writer->has_begun, true);
+    clock_sleep_ns(UINT64_C(30000000));
+    index_write_end(bucket);
+    shard_unlock(writer->shard);
+    return NULL;
+}
+
+/* Planted bug: the reader recovers what it had to wait for. */
+static void
+test_a_bucket_that_was_busy_for_long_is_read_and_not_recovered(void)
+{
+    struct pmc_cache *cache = open_with_keys();
+    struct slow_writer writer = {.shard = &cache->shards[0], .key = 7};
+    pthread_t thread;
+
+    CHECK_EQ(pthread_create(&thread, NULL, write_slowly, &writer), 0);
+    while (!atomic_load(&writer.has_begun))
+        clock_sleep_ns(100000);
+    check_is_read(cache, writer.key, 0);
+    pthread_join(thread, NULL);
+    pmc_close(cache);
+}
+
 /* ---- chains of buckets --------------------------------------------------- */
 
 /* Let the chain of a bucket that has none go on with an overflow bucket of another. */
@@ -534,6 +607,8 @@ main(void)
     RUN(test_of_entries_that_overlap_none_is_kept_and_all_others_are);
     RUN(test_an_entry_that_is_wrong_about_the_one_before_it_is_put_right);
     RUN(test_no_number_is_given_twice);
+    RUN(test_a_bucket_that_is_odd_for_nobody_is_recovered_by_who_reads);
+    RUN(test_a_bucket_that_was_busy_for_long_is_read_and_not_recovered);
     RUN(test_a_bucket_that_two_chains_lead_to_is_left_in_one);
     RUN(test_an_entry_in_two_slots_stays_in_one);
     RUN(test_an_entry_is_freed_by_its_own_slot_only);
