@@ -9,6 +9,7 @@
  * that lives in a pool has its turn, so a field that is added has too.
  */
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include "cache.h"
@@ -709,6 +710,110 @@ test_a_header_that_changed_in_both_files_is_not_believed(void)
     }
 }
 
+/* ---- keys and values that change -------------------------------------- */
+
+static struct entry_head *
+head_of(const struct shard *shard, const void *key, size_t key_size)
+{
+    uint64_t hash = hash_bytes(key, key_size, shard->hash_seed);
+    uint32_t slot = index_find_locked(shard, hash, key, key_size);
+
+    if (!CHECK(slot != NO_SLOT))
+        abort();
+    return entry_at(shard, slot_offset(shard, slot));
+}
+
+/* As if the key of another entry had the same hash. Planted bugs: long keys are compared by
+ * their ends, short ones by half of their words; readers or writers compare less than all. */
+static void
+test_every_byte_of_a_key_counts(void)
+{
+    struct pmc_cache *cache = open_private(POOL_BYTES, PMC_EVICT_NONE);
+    struct shard *shard = &cache->shards[0];
+    uint8_t key[40];
+
+    for (size_t size = 1; size <= sizeof key; size++) {
+        uint64_t hash;
+        uint8_t *stored;
+
+        fill_pattern(key, size, size);
+        hash = hash_bytes(key, size, shard->hash_seed);
+        CHECK_EQ(pmc_put(cache, key, size, "v", 1, NULL), PMC_OK);
+        stored = entry_key(head_of(shard, key, size));
+        for (size_t at = 0; at < size; at++) {
+            stored[at] ^= 0x20;
+            CHECK_EQ(pmc_exists(cache, key, size), PMC_MISS);
+            CHECK_EQ(index_find_locked(shard, hash, key, size), NO_SLOT);
+            stored[at] ^= 0x20;
+        }
+        CHECK_EQ(pmc_exists(cache, key, size), PMC_OK);
+    }
+    check_sound(cache);
+    pmc_close(cache);
+}
+
+static void *
+get_in_vain(void *context)
+{
+    CHECK(get_text(context, "k") == NULL);
+    return NULL;
+}
+
+static bool
+somebody_waits(const struct shard *shard)
+{
+    return load_acquire(&shard->header->lock) >> 31 != 0;
+}
+
+enum meanwhile { PUT_RIGHT, DELETED };
+
+/* A reader finds a value damaged, and waits for the lock to drop it; whoever has the lock
+ * puts it right, or deletes it. */
+static void
+find_damage_too_late(enum meanwhile meanwhile)
+{
+    struct pmc_options options;
+    struct pmc_cache *cache;
+    struct shard *shard;
+    struct write_request request = {.key = "k", .key_size = 1, .now_ms = 1};
+    struct pmc_stats stats = {0};
+    uint8_t *value;
+    pthread_t thread;
+
+    pmc_options_default(&options);
+    options.size_bytes = POOL_BYTES;
+    options.verify = true;
+    options.lock_timeout_ms = PATIENCE_SECONDS * 1000;
+    cache = open_with(&options);
+    shard = &cache->shards[0];
+    request.hash = hash_bytes("k", 1, shard->hash_seed);
+    CHECK_EQ(put_text(cache, "k", "value"), PMC_OK);
+    value = entry_key(head_of(shard, "k", 1)) + 1;
+    CHECK_EQ(shard_lock(shard, false), PMC_OK);
+    *value ^= 1;
+    CHECK_EQ(pthread_create(&thread, NULL, get_in_vain, cache), 0);
+    while (!somebody_waits(shard))
+        clock_sleep_ns(100000);
+    *value ^= 1;
+    if (meanwhile == DELETED)
+        CHECK_EQ(shard_delete_locked(shard, &request), PMC_OK);
+    shard_unlock(shard);
+    pthread_join(thread, NULL);
+    CHECK_EQ(holds_text(cache, "k", "value"), meanwhile == PUT_RIGHT);
+    CHECK_EQ(pmc_stats(cache, &stats), PMC_OK);
+    CHECK_EQ(stats.damaged, 0);
+    check_sound(cache);
+    pmc_close(cache);
+}
+
+/* Planted bug: the reader drops what has the key by then. */
+static void
+test_what_was_damaged_a_moment_ago_is_looked_at_again(void)
+{
+    find_damage_too_late(PUT_RIGHT);
+    find_damage_too_late(DELETED);
+}
+
 /* ---- queues ----------------------------------------------------------- */
 
 /* Every head and tail leads to the same slot, whatever queue that is in. */
@@ -1057,6 +1162,8 @@ main(void)
     RUN(test_heads_that_change_in_use_harm_nothing_though_nobody_verifies);
     RUN(test_sizes_that_change_under_a_check_lead_nowhere);
     RUN(test_a_header_that_changed_in_both_files_is_not_believed);
+    RUN(test_every_byte_of_a_key_counts);
+    RUN(test_what_was_damaged_a_moment_ago_is_looked_at_again);
     RUN(test_heap_cut_short_under_its_mapping_is_lost);
     RUN(test_index_cut_short_under_its_mapping_is_lost);
     RUN(test_files_cut_and_stretched_under_their_mapping_are_empty);
