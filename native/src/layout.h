@@ -172,7 +172,7 @@ struct shard_header {
     uint32_t queues_doubtful;    /* links contradict each other, or two were at work
                                     at once: recover */
     _Atomic uint32_t ghost_sets; /* sets in use; 0: none yet */
-    uint32_t lease_sets;         /* a bit for each set that has a lease */
+    uint32_t lease_sets;         /* a bit for each set with a lease that stands */
     uint64_t free_blocks;
 
     /* statistics */

@@ -79,30 +79,6 @@ test_a_lease_whose_time_is_up_is_anothers(void)
     pmc_close(cache);
 }
 
-static void
-take_for_long(struct pmc_cache *cache)
-{
-    take(cache, "k", LONG_MS, PMC_OK);
-}
-
-/* Planted bug: the owner's life is not asked about. */
-static void
-test_a_lease_ends_with_its_owner(void)
-{
-    struct place place = make_place();
-    struct pmc_options options = options_at(&place, POOL_BYTES);
-    struct pmc_cache *cache = open_with(&options);
-    pid_t child = start_child(fork, cache, take_for_long);
-    struct pmc_lease lease = take(cache, "k", LONG_MS, PMC_BUSY);
-
-    CHECK_EQ(await_end(cache, "k", lease.token, 0), PMC_BUSY);
-    kill_child(child);
-    CHECK_EQ(await_end(cache, "k", lease.token, 0), PMC_OK);
-    take(cache, "k", LONG_MS, PMC_OK);
-    pmc_close(cache);
-    remove_place(&place);
-}
-
 /* ---- places ------------------------------------------------------------ */
 
 /* Names of keys whose leases compete for the same places. */
@@ -185,6 +161,77 @@ test_who_waits_goes_on_when_the_lease_ends(void)
     pmc_close(cache);
 }
 
+static void
+take_for_long(struct pmc_cache *cache)
+{
+    take(cache, "k", LONG_MS, PMC_OK);
+}
+
+/* Planted bugs: the owner's life is not asked about; those who sleep do not ask. */
+static void
+test_a_lease_ends_with_its_owner(void)
+{
+    struct place place = make_place();
+    struct pmc_options options = options_at(&place, POOL_BYTES);
+    struct pmc_cache *cache = open_with(&options);
+    pid_t child = start_child(fork, cache, take_for_long);
+    struct waiter waiter = {.cache = cache,
+                            .token = take(cache, "k", LONG_MS, PMC_BUSY).token};
+    uint64_t began_ms = milliseconds();
+    pthread_t thread;
+
+    CHECK_EQ(await_end(cache, "k", waiter.token, 0), PMC_BUSY);
+    CHECK_EQ(pthread_create(&thread, NULL, wait_for_end, &waiter), 0);
+    while (!atomic_load(&waiter.waits))
+        clock_sleep_ns(100000);
+    kill_child(child);
+    pthread_join(thread, NULL);
+    CHECK(milliseconds() - began_ms < PATIENCE_MS);
+    take(cache, "k", LONG_MS, PMC_OK);
+    pmc_close(cache);
+    remove_place(&place);
+}
+
+/* ---- errors ------------------------------------------------------------ */
+
+/* Planted bug: what needs the lock goes on without it. */
+static void
+test_without_the_lock_no_lease_is_taken_or_released(void)
+{
+    struct pmc_options options;
+    struct pmc_cache *cache;
+    struct pmc_lease lease;
+
+    pmc_options_default(&options);
+    options.size_bytes = POOL_BYTES;
+    options.lock_timeout_ms = 20;
+    cache = open_with(&options);
+    lease = take(cache, "k", LONG_MS, PMC_OK);
+    CHECK_EQ(shard_lock(&cache->shards[0], false), PMC_OK);
+    take(cache, "l", LONG_MS, PMC_ETIMEDOUT);
+    CHECK_EQ(release(cache, "k", lease.token), PMC_ETIMEDOUT);
+    shard_unlock(&cache->shards[0]);
+    take(cache, "l", LONG_MS, PMC_OK);
+    take(cache, "k", LONG_MS, PMC_BUSY);
+    pmc_close(cache);
+}
+
+static void
+test_keys_that_cannot_be_have_no_lease(void)
+{
+    static char key[PMC_KEY_MAX_BYTES + 1];
+    struct pmc_cache *cache = open_pool();
+    struct pmc_lease lease;
+
+    CHECK_EQ(pmc_lease_take(cache, key, sizeof key, LONG_MS, &lease), PMC_EKEY_SIZE);
+    CHECK_EQ(pmc_lease_release(cache, key, sizeof key, 1), PMC_EKEY_SIZE);
+    CHECK_EQ(pmc_lease_wait(cache, key, sizeof key, 1, 0), PMC_EKEY_SIZE);
+    CHECK_EQ(pmc_lease_take(cache, NULL, 1, LONG_MS, &lease), PMC_EINVAL);
+    CHECK_EQ(pmc_lease_release(cache, NULL, 1, 1), PMC_EINVAL);
+    CHECK_EQ(pmc_lease_wait(cache, NULL, 1, 1, 0), PMC_EINVAL);
+    pmc_close(cache);
+}
+
 /* ---- what is loaded meanwhile ------------------------------------------ */
 
 /* A key with the same version as "k". */
@@ -225,10 +272,14 @@ static void
 test_a_loaded_value_is_stored_if_its_key_did_not_change(void)
 {
     struct pmc_cache *cache = open_pool();
-    struct pmc_lease lease = take(cache, "k", LONG_MS, PMC_OK);
-    uint64_t version = version_of(cache, "k");
+    struct pmc_lease lease;
+    uint64_t version;
     char neighbour[16];
 
+    CHECK_EQ(put_text(cache, "k", "old"), PMC_OK);
+    lease = take(cache, "k", LONG_MS, PMC_OK);
+    version = version_of(cache, "k");
+    CHECK(version != 0);
     CHECK_EQ(lease.version, version);
     CHECK_EQ(put_loaded(cache, "k", version + 2, 0), PMC_UNMET);
     CHECK_EQ(put_loaded(cache, "k", version, 0), PMC_OK);
@@ -321,6 +372,19 @@ test_any_change_of_the_key_makes_a_lease_void(void)
     }
 }
 
+/* Planted bug: the mark of a void lease is taken for a part of its deadline. */
+static void
+test_a_void_lease_ends_in_its_time(void)
+{
+    struct pmc_cache *cache = open_pool();
+    struct pmc_lease lease = take(cache, "k", 0, PMC_OK);
+
+    CHECK_EQ(put_text(cache, "k", "v"), PMC_OK);
+    CHECK_EQ(await_end(cache, "k", lease.token, 0), PMC_OK);
+    take(cache, "k", LONG_MS, PMC_OK);
+    pmc_close(cache);
+}
+
 /* Two leases in one set: the end of one must not hide the other from who changes keys. */
 static void
 test_a_lease_is_made_void_after_others_of_its_set_ended(void)
@@ -395,11 +459,14 @@ main(void)
 {
     RUN(test_one_has_the_lease_and_others_are_told_which);
     RUN(test_a_lease_whose_time_is_up_is_anothers);
-    RUN(test_a_lease_ends_with_its_owner);
     RUN(test_without_a_place_there_is_no_lease);
     RUN(test_who_waits_goes_on_when_the_lease_ends);
+    RUN(test_a_lease_ends_with_its_owner);
+    RUN(test_without_the_lock_no_lease_is_taken_or_released);
+    RUN(test_keys_that_cannot_be_have_no_lease);
     RUN(test_a_loaded_value_is_stored_if_its_key_did_not_change);
     RUN(test_any_change_of_the_key_makes_a_lease_void);
+    RUN(test_a_void_lease_ends_in_its_time);
     RUN(test_a_lease_is_made_void_after_others_of_its_set_ended);
     RUN(test_a_copy_is_confirmed_by_its_generation_alone);
     return check_report();
