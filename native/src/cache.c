@@ -255,9 +255,7 @@ add_shard_stats(const struct shard *shard, struct pmc_stats *stats)
         header->ghost_sets * sizeof(struct ghost_set);
     stats->pool_size_used += load_relaxed(&header->used_blocks) * BLOCK_BYTES;
     stats->payload_bytes += load_relaxed(&header->payload_bytes);
-    stats->allocated_bytes +=
-        (load_relaxed(&header->limit_blocks) - load_relaxed(&header->away_blocks)) *
-        BLOCK_BYTES;
+    stats->allocated_bytes += shard_memory_blocks(shard) * BLOCK_BYTES;
     stats->given_back_bytes += load_relaxed(&header->given_back_bytes);
     stats->capacity_bytes += (uint64_t)shard->max_blocks * BLOCK_BYTES;
     stats->recoveries += load_relaxed(&header->recoveries);

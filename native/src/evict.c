@@ -3,8 +3,7 @@
  */
 #include "evict.h"
 
-#include <string.h>
-
+#include "ghost.h"
 #include "queue.h"
 
 /* The small queue's share at the start, in percent (S3-FIFO). */
@@ -65,12 +64,9 @@ evict_format_locked(struct shard *shard)
 
     queue_format_locked(shard);
     header->small_share = SHARE_UNIT / 100 * SMALL_START_PERCENT;
-    memset(header->ghost_queues, 0, sizeof header->ghost_queues);
-    header->ghost_sweep = 0;
     header->passed_blocks = 0;
     header->lru_blocks_since_tick = 0;
     header->lru_full_blocks = 0;
     store_relaxed(&header->lru_clock, 0);
-    for (uint32_t set = 0; set < evict_ghost_sets(shard); set++)
-        shard->ghosts[set] = (struct ghost_set){{0}};
+    ghost_format_locked(shard);
 }

@@ -26,9 +26,6 @@ enum evict_bump {
 };
 #define HEAT_MAX 3u
 
-/* The whole, for shard_header.small_share. */
-#define SHARE_UNIT (UINT64_C(1) << 32)
-
 /* An entry that was used since its turn came last is passed over, and moves on. So many
  * are in one call at most, a fraction of a millisecond: where all of a large shard is in
  * use, one put would look at all of it while others wait. The next in order is proposed
@@ -71,15 +68,6 @@ void evict_foresee_nothing(const struct shard *shard, uint64_t hash);
 uint32_t evict_propose_none_early(struct shard *shard, uint32_t least_blocks);
 void evict_remember_nothing(struct shard *shard, uint32_t slot, uint64_t hash,
                             uint32_t blocks);
-
-/* The sets of ghosts in use, as far as there are so many; 0: none yet. */
-static inline uint32_t
-evict_ghost_sets(const struct shard *shard)
-{
-    uint32_t sets = load_relaxed(&shard->header->ghost_sets);
-
-    return sets <= shard->ghost_sets ? sets : 0;
-}
 
 /* The policy's state of an empty shard. */
 void evict_format_locked(struct shard *shard);

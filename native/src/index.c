@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fault.h"
+#include "ghost.h"
 #include "hash.h"
 #include "queue.h"
 
@@ -742,9 +743,9 @@ index_ghosts_for(const struct shard *shard)
 }
 
 static bool
-ghosts_are_alive(const struct shard_header *header)
+ghosts_are_alive(const struct shard *shard)
 {
-    return header->ghost_queues[0].blocks != 0 || header->ghost_queues[1].blocks != 0;
+    return ghost_blocks(shard, false) != 0 || ghost_blocks(shard, true) != 0;
 }
 
 unsigned
@@ -760,7 +761,7 @@ index_wants(const struct shard *shard)
     if (!overflow_is_ample(shard) &&
         load_relaxed(&header->overflow_limit) < shard->max_overflow)
         wants |= INDEX_WANTS_OVERFLOW;
-    if (ghosts_are_alive(header))
+    if (ghosts_are_alive(shard))
         ghosts *= GHOSTS_WORTH_KEEPING;
     if (index_ghosts_for(shard) > ghosts && header->ghost_sets < shard->ghost_sets)
         wants |= INDEX_WANTS_GHOSTS;

@@ -125,6 +125,9 @@ struct ghost_queue {
     uint32_t tick_blocks[GHOST_TICKS_KEPT];
 };
 
+/* The whole, of which shard_header.small_share is a part. */
+#define SHARE_UNIT (UINT64_C(1) << 32)
+
 /* What a dying writer may have left half done. */
 enum intent_kind {
     INTENT_NONE = 0,
@@ -489,6 +492,14 @@ shard_limit(const struct shard *shard)
     uint32_t limit = load_relaxed(&shard->header->limit_blocks);
 
     return limit < shard->max_blocks ? limit : shard->max_blocks;
+}
+
+/* The blocks that have memory, now. */
+static inline uint64_t
+shard_memory_blocks(const struct shard *shard)
+{
+    return load_relaxed(&shard->header->limit_blocks) -
+           load_relaxed(&shard->header->away_blocks);
 }
 
 /* Ask the processor for the head and the key, if it is short, of the entry at offset.

@@ -14,11 +14,9 @@
  * Taking again is the other way round: allocated without the lock, a hole under it,
  * unless somebody began to give back meanwhile.
  */
-#include <string.h>
-
 #include "alloc.h"
-#include "evict.h"
 #include "fault.h"
+#include "ghost.h"
 #include "pool.h"
 #include "pool_geometry.h"
 #include "shard.h"
@@ -455,10 +453,8 @@ grow_ghosts(struct shard *shard, uint32_t sets)
     if (status != PMC_OK)
         return status;
     if (sets > shard->header->ghost_sets) {
-        for (uint32_t set = 0; set < sets; set++)
-            shard->ghosts[set] = (struct ghost_set){{0}};
-        memset(shard->header->ghost_queues, 0, sizeof shard->header->ghost_queues);
         shard->header->ghost_sets = sets;
+        ghost_format_locked(shard);
     }
     shard_unlock(shard);
     return PMC_OK;
@@ -476,7 +472,7 @@ shard_grow_index(struct shard *shard)
     if (status != PMC_OK)
         return status;
     wants = index_wants(shard);
-    sets = (uint32_t)min_u64(max_u64(evict_ghost_sets(shard) * UINT64_C(9) / 8 + 1,
+    sets = (uint32_t)min_u64(max_u64(ghost_sets(shard) * UINT64_C(9) / 8 + 1,
                                      index_ghosts_for(shard) / GHOST_WAYS),
                              shard->ghost_sets);
     shard_unlock(shard);

@@ -171,14 +171,6 @@ slack_for(const struct shard *shard, uint32_t blocks)
     return among_small ? 0 : blocks / 64;
 }
 
-/* The blocks that have memory. */
-static uint64_t
-heap_blocks(const struct shard *shard)
-{
-    return load_relaxed(&shard->header->limit_blocks) -
-           load_relaxed(&shard->header->away_blocks);
-}
-
 /* The candidate that leaves the tightest hole for the room, and whether the first
  * one in order is too large to go. NO_SLOT: none leaves one. */
 static enum pmc_status
@@ -218,7 +210,7 @@ find_tightest(struct shard *shard, const struct room *room, uint32_t *slot_out,
             break; /* it has waited long enough */
         slot = room_next_candidate(shard, slot);
     }
-    if (waiting_blocks > heap_blocks(shard) / WAITING_PART &&
+    if (waiting_blocks > shard_memory_blocks(shard) / WAITING_PART &&
         first_waiting != NO_SLOT) {
         *slot_out = first_waiting;
         *passes_out = false;
@@ -253,15 +245,15 @@ room_evict_in_order(struct shard *shard, const struct room *room)
 static uint64_t
 floor_blocks(const struct shard *shard, uint32_t blocks)
 {
-    return heap_blocks(shard) *
+    return shard_memory_blocks(shard) *
            (blocks < SMALL_BLOCKS ? FLOOR_PERMILLE_SMALL : FLOOR_PERMILLE) / 1000;
 }
 
 static uint64_t
 dip_blocks(const struct shard *shard)
 {
-    return heap_blocks(shard) * shard->pool->header->identity.shards * DIP_PERMILLE /
-           1000;
+    return shard_memory_blocks(shard) * shard->pool->header->identity.shards *
+           DIP_PERMILLE / 1000;
 }
 
 static struct room
@@ -282,7 +274,7 @@ room_for(const struct shard *shard, uint32_t blocks,
         .move_price = moved_enough ? (uint32_t)(WINDOW_FORBIDDEN >> 31) : MOVE_PRICE,
         .small_most = dip / DIP_PART,
         .free_most = blocks + dip,
-        .home_most = blocks + heap_blocks(shard) * HOME_PERMILLE / 1000,
+        .home_most = blocks + shard_memory_blocks(shard) * HOME_PERMILLE / 1000,
         .request = request,
     };
 }
@@ -303,7 +295,7 @@ static enum pmc_status
 make_large_room(struct shard *shard, struct room room)
 {
     uint64_t spare = min_u64(floor_blocks(shard, room.blocks), room.blocks / 2);
-    uint64_t wanted = min_u64(room.blocks + spare, heap_blocks(shard));
+    uint64_t wanted = min_u64(room.blocks + spare, shard_memory_blocks(shard));
     struct window window;
     enum pmc_status status = evict_until_free(shard, wanted, &room);
 

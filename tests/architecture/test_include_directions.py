@@ -18,7 +18,7 @@ BUILD = NATIVE / "CMakeLists.txt"
 # From the bottom up. A module includes the layers below its own and its own files.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"base", "bit", "layout", "clock", "copy", "count", "hash", "status", "fault"}),
-    frozenset({"lock", "pool", "queue"}),
+    frozenset({"ghost", "lock", "pool", "queue"}),
     frozenset({"alloc", "index", "evict", "expiry", "lease"}),
     frozenset({"shard"}),
     frozenset({"cache"}),
