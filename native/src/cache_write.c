@@ -9,8 +9,9 @@
 #include "expiry.h"
 #include "shard_ahead.h"
 
-/* How often a write asks for more memory before it gives up. */
-#define GROWTHS_A_WRITE 64
+/* How often a write asks for more memory before it gives up, and once more for each span
+ * that its entry is long: what is away may be taken again in pieces as short as that. */
+#define GROWTHS_A_WRITE 64u
 
 static void
 call_on_evict(struct pmc_cache *cache, struct victims *victims)
@@ -60,7 +61,9 @@ write_once(struct shard *shard, write_fn write, struct write_request *request,
             .version_index = cache_version_index(shard, request->hash),
             .version = load_relaxed(index_version(shard, request->hash)),
             .generation = (uint32_t)load_relaxed(&shard->header->generation)};
-    gives = shard_give_begin_locked(shard, request->now_ms, &giving);
+    /* What a write has just had allocated, and needs more of, is not free. */
+    gives = status != SHARD_GROW_HEAP &&
+            shard_give_begin_locked(shard, request->now_ms, &giving);
     shard_unlock(shard);
     if (UNLIKELY(gives))
         shard_give(shard, &giving);
@@ -73,7 +76,9 @@ static enum pmc_status
 write_shard(struct shard *shard, write_fn write, struct write_request *request,
             uint64_t blocks, bool nowait)
 {
-    for (int growths = 0;; growths++) {
+    uint64_t growths_most = GROWTHS_A_WRITE + blocks / SPAN_BLOCKS;
+
+    for (uint64_t growths = 0;; growths++) {
         enum pmc_status status = write_once(shard, write, request, nowait);
 
         if ((nowait || !shard_may_wait()) &&
@@ -85,7 +90,7 @@ write_shard(struct shard *shard, write_fn write, struct write_request *request,
             status = shard_grow_heap(shard, blocks);
         else
             return status;
-        request->no_growth = growths >= GROWTHS_A_WRITE || status != PMC_OK;
+        request->no_growth = growths >= growths_most || status != PMC_OK;
     }
 }
 

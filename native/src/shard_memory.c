@@ -171,28 +171,38 @@ blocks_if_filled(const struct shard *shard, const struct alloc_spans *away)
     return alloc_hole_left_by(shard, away->extent, blocks, &start);
 }
 
+/* Can room for an entry of this size be made by moving others, with nothing more taken
+ * again? */
+static bool
+is_free_in_pieces(const struct shard *shard, uint64_t wanted_blocks)
+{
+    return shard->header->free_blocks / 2 >= wanted_blocks &&
+           alloc_widest_stretch(shard) >= wanted_blocks;
+}
+
 /* What is away and would make room for an entry of this size; without a way to grow
- * at the end, whatever is away. */
+ * at the end, the first of whatever is away: one after the other they make room. */
 static bool
 choose_refill_locked(struct shard *shard, uint64_t wanted_blocks,
                      struct alloc_spans *spans_out)
 {
-    bool can_grow = shard_limit(shard) < shard->max_blocks;
+    bool takes_any = shard_limit(shard) == shard->max_blocks &&
+                     !is_free_in_pieces(shard, wanted_blocks);
     struct alloc_spans away;
-    uint32_t longest = 0;
+    bool found = false;
 
     for (uint32_t from = 0; alloc_find_away_spans(shard, from, &away); from = away.to) {
         bool fits = blocks_if_filled(shard, &away) >= wanted_blocks;
 
-        if ((!fits && (can_grow || away.to - away.from <= longest)) ||
+        if ((!fits && (!takes_any || found)) ||
             is_being_given(shard, away.from, away.to))
             continue;
-        longest = away.to - away.from;
+        found = true;
         *spans_out = away;
         if (fits)
             break;
     }
-    return longest != 0;
+    return found;
 }
 
 /* As much of it as is worth a system call. */

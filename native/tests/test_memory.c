@@ -404,6 +404,47 @@ begin_giving(struct pmc_cache *cache)
     return giving;
 }
 
+/* Of four values three are deleted, and their memory given back, all over the pool: each
+ * piece is short, and there are more than 64. Planted bugs: the pieces are given back
+ * again while the put asks for the next one; it asks 64 times and no more. */
+static void
+put_large_into_pieces(enum pmc_memory memory, size_t size)
+{
+    struct pmc_options options = memory_options(memory);
+    struct pmc_cache *cache;
+    uint8_t *value = calloc(1, size);
+    uint64_t before;
+
+    options.size_bytes = 32 * MIB;
+    cache = open_with(&options);
+    for (uint64_t key = 0; key < 500; key++)
+        CHECK_EQ(put_sized(cache, key, 64 * 1024 - 64, PMC_TTL_NONE), PMC_OK);
+    for (uint64_t key = 0; key < 500; key++)
+        if (key % 4 != 0)
+            delete_keys(cache, key, key + 1);
+    for (int i = 0; i < 2 * AGE_MS / 1000; i++) {
+        pmc_advance_clock(cache, 1000);
+        write_often(cache, 10);
+    }
+    before = heap_memory(cache);
+    CHECK(before < 20 * MIB);
+    CHECK_EQ(pmc_put(cache, "large", 5, value, size, NULL), PMC_OK);
+    CHECK_EQ(pmc_exists(cache, "large", 5), PMC_OK);
+    CHECK(heap_memory(cache) < before + 3 * size); /* no more than it takes */
+    check_sound(cache);
+    pmc_close(cache);
+    free(value);
+}
+
+static void
+test_what_was_given_back_in_pieces_makes_room_for_a_large_value(void)
+{
+    for (int memory = PMC_MEMORY_DEFAULT; memory <= PMC_MEMORY_CONSERVATIVE; memory++) {
+        put_large_into_pieces((enum pmc_memory)memory, 5 * MIB);
+        put_large_into_pieces((enum pmc_memory)memory, 22 * MIB);
+    }
+}
+
 /* Planted bug: refilling does not ask who is about to release the memory. */
 static void
 test_what_a_slow_process_gives_back_is_not_used_before(void)
@@ -922,6 +963,7 @@ main(void)
     RUN(test_under_pressure_nothing_is_given_back);
     RUN(test_whatever_is_given_back_and_taken_again_no_value_changes);
     RUN(test_all_that_is_away_can_be_taken_again_at_once);
+    RUN(test_what_was_given_back_in_pieces_makes_room_for_a_large_value);
     RUN(test_what_a_slow_process_gives_back_is_not_used_before);
     RUN(test_what_a_dead_process_was_giving_back_is_taken_again);
     RUN(test_readers_never_see_the_zeros_of_what_was_given_back);
