@@ -404,7 +404,8 @@ typedef void *(*pmc_reserve_many_fn)(void *context, size_t index, size_t value_s
 /*
  * Get many: as pmc_get_reserve() for each item, with the cache misses of
  * neighbouring items overlapped. Each item's own status and found are set.
- * Returns the number of items found.
+ * Returns the number of items found. Waits as pmc_put_many(): what a writer keeps busy
+ * after one was waited for in vain is a miss at once.
  */
 PMC_API size_t pmc_get_many(struct pmc_cache *cache, struct pmc_item *items,
                             size_t count, pmc_reserve_many_fn reserve, void *context);

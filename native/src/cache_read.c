@@ -116,6 +116,7 @@ read_request_init(struct read_request *request_out, const struct pmc_cache *cach
     request_out->capacity = 0;
     request_out->offset = 0;
     request_out->known = 0;
+    request_out->in_vain = NULL;
     request_out->bump = true;
 }
 
@@ -277,6 +278,7 @@ struct batch_reserve {
     pmc_reserve_many_fn reserve;
     void *context;
     size_t index;
+    bool in_vain;
 };
 
 static void *
@@ -334,6 +336,7 @@ finish_item(struct pmc_cache *cache, struct pmc_item *item,
         .now_ms = now,
         .reserve = reserve_item,
         .context = batch,
+        .in_vain = &batch->in_vain,
         .bump = true,
     };
 

@@ -90,6 +90,7 @@ struct read_request {
     size_t capacity;
     size_t offset;
     uint64_t known; /* copy nothing of an entry of this generation; 0: of none */
+    bool *in_vain;  /* of a batch: a lock was waited for in vain, and no other is */
     bool bump;
 };
 

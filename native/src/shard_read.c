@@ -142,13 +142,16 @@ is_stuck(const struct shard *shard, uint64_t hash)
 /* A bucket that stays busy: wait for its writer, or bury it. Without the lock it is
  * a miss. */
 static enum pmc_status
-wait_for_writer(struct shard *shard, uint64_t hash)
+wait_for_writer(struct shard *shard, const struct read_request *request)
 {
-    enum pmc_status status = shard_lock(shard, false);
+    bool *in_vain = request->in_vain;
+    enum pmc_status status = shard_lock(shard, in_vain && *in_vain);
 
+    if (in_vain && status == PMC_ETIMEDOUT)
+        *in_vain = true;
     if (status != PMC_OK)
         return status == PMC_EWOULD_WAIT ? status : PMC_MISS;
-    if (is_stuck(shard, hash))
+    if (is_stuck(shard, request->hash))
         shard_recover_locked(shard);
     shard_unlock(shard);
     return PMC_OK;
@@ -178,7 +181,7 @@ shard_read(struct shard *shard, struct read_request *request,
             if (try == ROUNDS * TRIES)
                 return PMC_MISS;
             if (try % TRIES == 0) {
-                status = wait_for_writer(shard, request->hash);
+                status = wait_for_writer(shard, request);
                 if (status != PMC_OK)
                     return status;
             }

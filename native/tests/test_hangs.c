@@ -443,6 +443,55 @@ test_a_stopped_holder_costs_the_timeout_and_goes_on_unharmed(void)
     remove_place(&place);
 }
 
+/* Every bucket is being changed. */
+static void
+hold_all_buckets(struct pmc_cache *cache)
+{
+    struct shard *shard = &cache->shards[0];
+
+    CHECK_EQ(shard_lock(shard, false), PMC_OK);
+    for (uint32_t i = 0; i < load_relaxed(&shard->header->bucket_count); i++)
+        index_write_begin(&shard->buckets[i]);
+}
+
+static void *
+reserve_text(void *context, size_t index, size_t value_size)
+{
+    static char text[20][16];
+
+    (void)context;
+    return value_size <= sizeof text[index] ? text[index] : NULL;
+}
+
+/* Planted bug: each item of a batch waits for the writer who stands in its bucket. */
+static void
+test_a_batch_of_reads_waits_for_a_stopped_writer_once(void)
+{
+    const struct pmc_options options = {.size_bytes = UINT64_C(1) << 20,
+                                        .lock_timeout_ms = TIMEOUT_MS};
+    struct pmc_cache *cache = open_with(&options);
+    struct pmc_item items[20] = {{0}};
+    char keys[20][8];
+    struct pmc_stats stats;
+    pid_t holder;
+
+    for (int i = 0; i < 20; i++) {
+        snprintf(keys[i], sizeof keys[i], "key %d", i % 10);
+        items[i] = (struct pmc_item){.key = keys[i], .key_size = strlen(keys[i])};
+        CHECK_EQ(put_text(cache, keys[i], "value"), PMC_OK);
+    }
+    holder = start_child(fork, cache, hold_all_buckets);
+    CHECK_EQ(pmc_get_many(cache, items, 20, reserve_text, NULL), 0);
+    for (int i = 0; i < 20; i++)
+        CHECK_EQ(items[i].status, PMC_MISS);
+    pmc_stats(cache, &stats);
+    CHECK_EQ(stats.lock_timeouts, 1);
+    kill_child(holder);
+    CHECK_EQ(pmc_get_many(cache, items, 20, reserve_text, NULL), 20);
+    check_sound(cache);
+    pmc_close(cache);
+}
+
 int
 main(void)
 {
@@ -456,5 +505,6 @@ main(void)
     RUN(test_who_has_left_is_nobody_though_a_raw_clone_has_its_files_open);
     RUN(test_more_locks_than_a_robust_list_has_are_all_inherited);
     RUN(test_a_stopped_holder_costs_the_timeout_and_goes_on_unharmed);
+    RUN(test_a_batch_of_reads_waits_for_a_stopped_writer_once);
     return check_report();
 }
