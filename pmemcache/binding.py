@@ -241,7 +241,7 @@ def _value_bytes(value: BytesLike) -> bytes:
 
 
 def _ttl_ms(seconds: object) -> int:
-    """Seconds to milliseconds, rounded up: nothing expires before its time."""
+    """Seconds to milliseconds, rounded up: none is 0 that was not."""
     if seconds is None:
         return _TTL_NONE
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):

@@ -48,8 +48,9 @@ class Pool:
     inherited. Every `Pool` of one path in one process shares one mapping.
 
     Keys are bytes or str; a str is its UTF-8, so `"k"` and `b"k"` are one key, of at most 65,535
-    bytes. Values are bytes or anything with a buffer. Times to live are seconds, to a millisecond:
-    None never ends, 0 and less deletes.
+    bytes. Values are bytes or anything with a buffer. Times to live are seconds: None never ends, 0
+    and less deletes. They are counted in milliseconds by the kernel's tick: an entry may expire one
+    tick (1 to 10 ms) too soon or too late.
 
     Every method may raise `PoolClosedError`, `KeyTooLongError`, and `TypeError` or `ValueError` for
     an argument that is none. Methods that write may raise `LockTimeoutError` when a process that

@@ -147,7 +147,7 @@ read_value(const struct door *door, PyObject *value, struct span *span_out,
     return true;
 }
 
-/* Seconds to milliseconds, rounded up: nothing expires before its time. */
+/* Seconds to milliseconds, rounded up: none is 0 that was not. */
 static bool
 read_ttl(const struct door *door, PyObject *seconds, int64_t *ttl_ms_out)
 {

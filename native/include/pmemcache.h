@@ -60,7 +60,8 @@ extern "C" {
 #define PMC_KEY_MAX_BYTES 65535u
 /* Smallest pool, in bytes. */
 #define PMC_POOL_MIN_BYTES (256u * 1024u)
-/* A time to live that never ends. */
+/* A time to live that never ends. Others are counted by the kernel's tick, and may end
+ * one tick (1-10 ms) too soon or too late. */
 #define PMC_TTL_NONE INT64_MAX
 /* pmc_options.size_bytes: grow until the file system has no more. */
 #define PMC_SIZE_GROW UINT64_MAX
