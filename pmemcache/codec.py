@@ -19,8 +19,9 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
-from pmemcache.compression import decompress
+from pmemcache.compression import Compression, decompress
 from pmemcache.envelope import Envelope
+from pmemcache.errors import ConfigurationError
 from pmemcache.serializers import (
     PICKLE,
     PLAIN,
@@ -30,13 +31,12 @@ from pmemcache.serializers import (
     encode,
     serializer_of,
 )
+from pmemcache.signing import Signer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pmemcache.compression import Compression
     from pmemcache.serializers import Serializer
-    from pmemcache.signing import Signer
 
 __all__ = ["ENVELOPED", "PLAIN_TAGS", "Codec"]
 
@@ -57,6 +57,9 @@ class Codec:
         signer: None: nothing is signed, and signed entries are not read. Else only those of its
             secrets are.
         readers: Serializers of a user's own that only read, for a pool with mixed values.
+
+    Raises:
+        ConfigurationError: One of them is something else.
     """
 
     def __init__(
@@ -67,6 +70,13 @@ class Codec:
         signer: Signer | None = None,
         readers: Iterable[Serializer] = (),
     ) -> None:
+        for name, given, kind in (
+            ("compression", compression, Compression),
+            ("signer", signer, Signer),
+        ):
+            if not (given is None or isinstance(given, kind)):
+                message = f"{name}={given!r}: give a pmemcache.{kind.__name__}, or None"
+                raise ConfigurationError(message)
         self._serializer = serializer_of(serializer)
         self._compression = compression
         self._signer = signer

@@ -39,8 +39,8 @@ class Compression:
         if self.algorithm not in _ALGORITHMS:
             message = f"compression {self.algorithm!r} does not exist: choose one of {_ALGORITHMS}"
             raise ConfigurationError(message)
-        if self.threshold_bytes < 0:
-            message = f"threshold_bytes={self.threshold_bytes!r}: give 0 or more bytes"
+        if type(self.threshold_bytes) is not int or self.threshold_bytes < 0:
+            message = f"threshold_bytes={self.threshold_bytes!r}: give an int of 0 or more bytes"
             raise ConfigurationError(message)
         _functions(self.algorithm)
 

@@ -31,12 +31,15 @@ from typing import (
     overload,
 )
 
+from pmemcache.binding import checked_ttl
 from pmemcache.config import default_path
+from pmemcache.envelope import grace_ms_of
 from pmemcache.errors import ConfigurationError, KeyEncodingError
 from pmemcache.faults import FAILURES
 from pmemcache.keys import canonical, digest
 from pmemcache.loaders import is_coroutine_function
 from pmemcache.naming import function_name, source_version
+from pmemcache.stampede import checked_load_policy
 from pmemcache.stats import counted
 from pmemcache.tiered import TieredCache
 from pmemcache.warm import checked_tags
@@ -188,11 +191,12 @@ def cached(  # noqa: PLR0913 - the options of a cached function, by keyword
         load: Other than the cache's `LoadPolicy`.
 
     Raises:
+        TypeError, ValueError: An option is of another type, or out of its range.
         TypeError: The function is a generator, whose result can be read only once; or, at a call,
             an argument cannot be part of a key (`KeyEncodingError`, which names it).
     """
     options = _Options(
-        None if maxsize is None else max(0, maxsize),
+        max(0, maxsize) if type(maxsize) is int else maxsize,
         typed,
         ttl_seconds,
         grace_seconds,
@@ -202,18 +206,39 @@ def cached(  # noqa: PLR0913 - the options of a cached function, by keyword
         unless,
         version,
         name,
-        load,
+        checked_load_policy(load),
     )
+    _check_options(vars(options))
     if function is None:
         return lambda given: _decorate(given, options)
     return _decorate(function, options)
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    """Refuse what would else fail at a call, or be taken for something else."""
+    if not callable(options["ttl_seconds"]):
+        checked_ttl(options["ttl_seconds"])
+    grace_ms_of(options["grace_seconds"])
+    maxsize = options["maxsize"]
+    for option, is_right, what in (
+        ("maxsize", type(maxsize) is int, "a number of results"),
+        ("key", callable(options["key"]), "a function"),
+        ("unless", callable(options["unless"]), "a function"),
+        ("name", isinstance(options["name"], str), "a str"),
+    ):
+        if not (is_right or options[option] is None):
+            message = f"{option}={options[option]!r}: give {what}, or None"
+            raise TypeError(message)
 
 
 def _decorate(function: Any, options: _Options) -> Any:
     if isinstance(function, classmethod | staticmethod):
         return type(function)(_decorate(function.__func__, options))
     if not callable(function):
-        message = f"cached() decorates functions, not {type(function).__name__}"
+        message = (
+            f"cached() decorates functions, not {type(function).__name__}; its options have names: "
+            "@cached(maxsize=128)"
+        )
         raise TypeError(message)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         message = (
@@ -314,6 +339,7 @@ class _Calls(Generic[_R]):
             _DEFAULT.users.add(self)
         self.must_load = self._must_load()
         self._signatures = list(_signatures(function))
+        _every_calls.add(self)
 
     def __cache_key__(self) -> str:
         """Return by what a cached function is known that is cached once more."""
@@ -325,7 +351,11 @@ class _Calls(Generic[_R]):
             return None
         if self.opened is None:
             opener = self.options.cache
-            self.opened = opener() if callable(opener) else _DEFAULT.get()
+            opened = opener() if callable(opener) else _DEFAULT.get()
+            if not (opened is None or hasattr(opened, "load_missing")):
+                message = f"cache= returned no TieredCache, but {opened!r}: return TieredCache(...)"
+                raise TypeError(message)
+            self.opened = opened
             self.must_load = self._must_load()
         return self.opened
 
@@ -333,6 +363,10 @@ class _Calls(Generic[_R]):
         """Whether a result that is there may be computed anew, so that a look is not enough."""
         policy = self.options.load or getattr(self.opened, "load_policy", None)
         return policy is not None and policy.looks_ahead
+
+    def forked(self) -> None:
+        """Go on in a child process, where another thread may have held the lock."""
+        self._lock = threading.Lock()
 
     # Keys
 
@@ -533,6 +567,9 @@ class _Calls(Generic[_R]):
         return info
 
 
+_every_calls: Final[weakref.WeakSet[_Calls[Any]]] = weakref.WeakSet()
+
+
 def _signatures(function: Callable[..., Any]) -> Iterator[inspect.Signature]:
     """Return what *function* takes: as what it wraps says, and if it passes other arguments on."""
     with contextlib.suppress(ValueError):  # some built-in functions have none
@@ -598,7 +635,15 @@ class _DefaultCache:
 
 
 _DEFAULT: Final = _DefaultCache()
-os.register_at_fork(after_in_child=_DEFAULT.forked)
+
+
+def _after_fork_in_child() -> None:
+    _DEFAULT.forked()
+    for calls in list(_every_calls):
+        calls.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 @contextlib.contextmanager

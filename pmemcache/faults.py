@@ -7,8 +7,10 @@ of failure in a minute. With `strict` every failure raises. A wrong argument alw
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Final
 
 from pmemcache.errors import (
@@ -66,6 +68,7 @@ class Faults:
         self._lock = threading.Lock()
         self._silent_until: dict[tuple[str, type[BaseException]], float] = {}
         self._silenced = 0
+        _every_faults.add(self)
 
     def read(self, what: str, error: BaseException) -> None:
         """Count a read that failed: the caller answers with a miss.
@@ -107,3 +110,18 @@ class Faults:
         logger.warning(
             "%s failed: %s (%d failures since the last such line)", what, error, silenced
         )
+
+    def _forked(self) -> None:
+        """Go on in a child process, where another thread may have held the lock."""
+        self._lock = threading.Lock()
+
+
+_every_faults: Final[weakref.WeakSet[Faults]] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for faults in list(_every_faults):
+        faults._forked()  # noqa: SLF001 - of this module
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from pmemcache.config import parse_size
+from pmemcache.config import PoolOptions, parse_size
 from pmemcache.errors import ConfigurationError
-from pmemcache.types import Eviction, Memory
+from pmemcache.types import Eviction, Lifetime, Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from typing_extensions import Self
 
 __all__ = ["DEFAULT_HOT_BYTES", "POLICY_VARIABLE", "UsagePolicy"]
@@ -76,12 +75,19 @@ class UsagePolicy:
         if type(count) is not int or not 1 <= count <= _PROMOTION_MAX:
             message = f"promotion_count={count!r}: give 1 to {_PROMOTION_MAX}"
             raise ConfigurationError(message)
+        if self.hot_bytes in (0, "0"):
+            message = "hot_bytes=0: for no hot tier write placement='warm-only', and no hot_bytes"
+            raise ConfigurationError(message)
         for size in (self.hot_bytes, self.warm_bytes):
             if size is not None:
                 parse_size(size)
         self._check_placement()
 
     def _check_placement(self) -> None:
+        placement: object = self.placement
+        if not isinstance(placement, str):
+            message = f"placement={placement!r}: give a str, such as 'heat'"
+            raise ConfigurationError(message)
         kind, _, detail = self.placement.partition(":")
         if kind not in {"heat", "size", "ratio", "warm-only", "hot-only"}:
             message = (
@@ -110,6 +116,31 @@ class UsagePolicy:
             message = f"placement={self.placement!r}: write ratio:1:8 for one byte hot to 8 warm"
             raise ConfigurationError(message)
         return int(match[1]), int(match[2])
+
+    def check_pool(self, pool: PoolOptions, lifetime: Lifetime) -> None:
+        """Refuse to be the policy of a pool that is open already, and was made with other options.
+
+        Args:
+            lifetime: What is asked for besides.
+
+        Raises:
+            ConfigurationError: A size, or what is not the default, is not that of the pool.
+        """
+        size = self.warm_bytes
+        wrong = [] if size is None or parse_size(size) == pool.size_bytes else [f"size={size!r}"]
+        for name, asked in (
+            ("eviction", self.eviction),
+            ("memory", self.memory),
+            ("lifetime", lifetime),
+        ):
+            if asked not in {getattr(pool, name), getattr(PoolOptions, name)}:
+                wrong.append(f"{name}={asked!r}")
+        if wrong:
+            message = (
+                f"{', '.join(wrong)} is not what the pool that is given was made with: leave it "
+                "out, or give the pool's path instead"
+            )
+            raise ConfigurationError(message)
 
     @property
     def kind(self) -> str:
@@ -142,16 +173,28 @@ class UsagePolicy:
         return max(_DEFAULT_WARM_MIN_BYTES, min(_DEFAULT_WARM_MAX_BYTES, share))
 
     @classmethod
-    def of(cls, given: UsagePolicy | str | Mapping[str, Any] | None) -> UsagePolicy:
-        """Return the policy that is meant: one, its line, its options, or the environment's."""
+    def of(cls, given: object) -> UsagePolicy:
+        """Return the policy that is meant: one, its line, its options, or None: the environment's.
+
+        Raises:
+            ConfigurationError: It is none of these, or cannot work.
+        """
         if isinstance(given, UsagePolicy):
             return given
         if given is None:
             return cls.from_environment()
-        return cls.parse(given) if isinstance(given, str) else cls.from_options(given)
+        if isinstance(given, str):
+            return cls.parse(given)
+        if isinstance(given, Mapping):
+            return cls.from_options(given)
+        message = (
+            f"{given!r} is no policy: give a UsagePolicy, its line, such as 'hot=64MiB,warm=8GiB', "
+            "or its options in a dict"
+        )
+        raise ConfigurationError(message)
 
     @classmethod
-    def from_options(cls, options: Mapping[str, Any]) -> Self:
+    def from_options(cls, options: Mapping[Any, Any]) -> Self:
         """Return the policy of a dict, as of Django's `OPTIONS`; case does not matter.
 
         `hot`, `hot_size`, `warm`, `size` and `promotion` stand for the longer names.
@@ -162,6 +205,9 @@ class UsagePolicy:
         known = {field.name for field in fields(cls)}
         values: dict[str, Any] = {}
         for given, value in options.items():
+            if not isinstance(given, str):
+                message = f"a usage policy has no {given!r}: the names of its options are str"
+                raise ConfigurationError(message)
             name = _SHORT_NAMES.get(given.lower(), given.lower())
             if name not in known:
                 message = f"a usage policy has no {given!r}: choose from {', '.join(sorted(known))}"

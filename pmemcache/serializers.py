@@ -145,8 +145,8 @@ def serializer_of(given: str | Serializer) -> Serializer:
     """Return the serializer that is meant: "pickle", "plain", "json", "msgpack", or a user's own.
 
     Raises:
-        ConfigurationError: There is none of that name, its extra is not installed, or the tag of a
-            user's own is not from 8 to 31.
+        ConfigurationError: There is none of that name, its extra is not installed, or a user's own
+            is none, or has a tag that is not from 8 to 31.
     """
     if isinstance(given, str):
         if given not in _NAMED:
@@ -155,6 +155,12 @@ def serializer_of(given: str | Serializer) -> Serializer:
         if given == "msgpack":
             _msgpack()
         return _NAMED[given]
+    if not all(hasattr(given, name) for name in ("tag", "dumps", "loads")):
+        message = (
+            f"serializer={given!r} is none: choose one of {', '.join(_NAMED)}, or give an object "
+            "with tag, dumps and loads"
+        )
+        raise ConfigurationError(message)
     if given not in _NAMED.values() and not TAG_USER_FIRST <= given.tag <= TAG_USER_LAST:
         message = f"the tag of {type(given).__name__} is {given.tag}: choose one from 8 to 31"
         raise ConfigurationError(message)

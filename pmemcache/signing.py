@@ -28,11 +28,12 @@ class Signer:
         secrets: Each of 16 to 64 random bytes, the same in all processes.
 
     Raises:
-        ConfigurationError: There is no secret, or one is too short or too long.
+        ConfigurationError: There is no secret, or one is no bytes, too short or too long.
     """
 
     def __init__(self, *secrets: bytes) -> None:
-        usable = [len(secret) for secret in secrets]
+        given: tuple[object, ...] = secrets
+        usable = [len(secret) if isinstance(secret, bytes) else 0 for secret in given]
         if not usable or min(usable) < _SECRET_MIN_BYTES or max(usable) > _SECRET_MAX_BYTES:
             message = "give one secret or more, each of 16 to 64 random bytes"
             raise ConfigurationError(message)

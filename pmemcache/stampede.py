@@ -12,12 +12,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, fields
+from typing import Any, Final
 
 from pmemcache.errors import ConfigurationError
 
-__all__ = ["LoadPolicy"]
+__all__ = ["LoadPolicy", "checked_load_policy"]
 
 _JITTER_MAX: Final = 1.0
 
@@ -45,6 +45,12 @@ class LoadPolicy:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
+        for option in fields(self):
+            value: Any = getattr(self, option.name)
+            is_left_out = value is None and option.name == "wait_seconds"
+            if not is_left_out and (isinstance(value, bool) or not isinstance(value, int | float)):
+                message = f"{option.name}={value!r}: give a number"
+                raise ConfigurationError(message)
         if not 0 < self.lease_seconds < math.inf:
             message = (
                 f"lease_seconds={self.lease_seconds!r}: give more than 0 seconds, not for ever"
@@ -80,3 +86,15 @@ class LoadPolicy:
         if not self.early_beta:
             return False
         return load_seconds * self.early_beta * -math.log(max(chance, 1e-300)) >= left_seconds
+
+
+def checked_load_policy(given: Any) -> LoadPolicy | None:
+    """Return *given*.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if given is None or isinstance(given, LoadPolicy):
+        return given
+    message = f"load is a pmemcache.LoadPolicy, not {type(given).__name__}"
+    raise TypeError(message)

@@ -27,7 +27,7 @@ from pmemcache.loaders import Loading, LoadPlan, Shelved, bound
 from pmemcache.policy import UsagePolicy
 from pmemcache.pool import Pool
 from pmemcache.serializers import TAG_BYTES, DecodeError
-from pmemcache.stampede import LoadPolicy
+from pmemcache.stampede import LoadPolicy, checked_load_policy
 from pmemcache.stats import TieredStats, counted
 from pmemcache.warm import Reading, WarmTier, checked_tags, namespace_digest, tag_digest
 
@@ -102,9 +102,16 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.policy = UsagePolicy.of(policy)
-        self.load_policy = load or LoadPolicy()
+        self.load_policy = checked_load_policy(load) or LoadPolicy()
         self._codec = Codec(serializer, compression=compression, signer=signer, readers=readers)
+        loaders = loader if isinstance(loader, Mapping) else {"": loader}
+        for prefix, each in loaders.items():
+            _check_loader(prefix, each)
         self._owns_pool = not isinstance(path, Pool)
+        if isinstance(path, Pool):
+            # The environment speaks of the caches that open a pool.
+            checked = UsagePolicy() if policy is None else self.policy
+            checked.check_pool(path.options, lifetime)
         self.pool = path if isinstance(path, Pool) else _open_pool(path, self.policy, lifetime)
         self._faults = Faults(strict=strict)
         self._warm = WarmTier(self.pool, self._codec, self._faults)
@@ -125,7 +132,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         )
         self._loaders: list[tuple[str, Loader]] = []
         self._looks_ahead = False
-        for prefix, each in (loader if isinstance(loader, Mapping) else {"": loader}).items():
+        for prefix, each in loaders.items():
             if each is not None:
                 self.add_loader(prefix, each)
         # What `find` needs, without another step to it.
@@ -486,7 +493,12 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
     # Loading
 
     def add_loader(self, prefix: str, loader: Loader) -> None:
-        """Load keys that begin with *prefix* by *loader*; the longest prefix counts."""
+        """Load keys that begin with *prefix* by *loader*; the longest prefix counts.
+
+        Raises:
+            TypeError: They are something else.
+        """
+        _check_loader(prefix, loader)
         self._loaders.append((prefix, loader))
         self._loaders.sort(key=lambda pair: len(pair[0]), reverse=True)
         self._looks_ahead = self.load_policy.looks_ahead
@@ -583,7 +595,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         load: LoadPolicy | None = None,
     ) -> LoadPlan:
         """Return what becomes of a loaded value."""
-        policy = load or self.load_policy
+        policy = (load and checked_load_policy(load)) or self.load_policy
         grace_ms = grace_ms_of(grace_seconds) if grace_seconds else 0
         return LoadPlan(ttl_seconds, grace_ms, _digests(tags, namespace), unless, policy)
 
@@ -760,6 +772,15 @@ def _open_pool(
         eviction=policy.eviction,
         memory=policy.memory,
     )
+
+
+def _check_loader(prefix: object, loader: object) -> None:
+    if not isinstance(prefix, str):
+        message = f"{prefix!r} is no prefix of keys: give a str"
+        raise TypeError(message)
+    if not (loader is None or callable(loader)):
+        message = f"a loader is a function of the key, not {type(loader).__name__}"
+        raise TypeError(message)
 
 
 def _digests(tags: Iterable[str], namespace: str | None) -> tuple[bytes, ...]:

@@ -310,6 +310,34 @@ def test_what_is_no_cache_is_refused(tmp_path: Path) -> None:
         pmemcache.cached(cache=tmp_path)(number_itself)  # type: ignore[call-overload]
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"ttl_seconds": "60"}, "ttl_seconds must be"),
+        ({"ttl_seconds": dt.timedelta(1)}, "ttl_seconds must be"),
+        ({"grace_seconds": -1}, "grace_seconds must be"),
+        ({"maxsize": "128"}, "maxsize='128'"),
+        ({"maxsize": 1.5}, "maxsize=1.5"),
+        ({"key": "x"}, "key='x'"),
+        ({"unless": [None]}, "unless="),
+        ({"name": 5}, "name=5"),
+        ({"load": 5}, "LoadPolicy"),
+        ({"tags": "city"}, "write"),
+    ],
+)
+def test_impossible_options_are_refused_where_they_are_written(
+    options: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=reason):
+        pmemcache.cached(**options)
+
+
+def test_what_is_no_cache_is_refused_at_the_first_call() -> None:
+    function: Any = pmemcache.cached(cache=dict)(number_itself)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=r"returned no TieredCache, but \{\}"):
+        function(1)
+
+
 def test_generators_are_refused() -> None:
     with pytest.raises(TypeError, match="read only once"):
 

@@ -474,6 +474,9 @@ def test_jitter_shortens_the_time_to_live(make_cache: Make) -> None:
     [
         {"lease_seconds": 0},
         {"lease_seconds": float("inf")},
+        {"lease_seconds": "30"},
+        {"lease_seconds": True},
+        {"ttl_jitter": None},
         {"wait_seconds": -1},
         {"ttl_jitter": 1.0},
         {"early_beta": -1},

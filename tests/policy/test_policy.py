@@ -72,11 +72,20 @@ def test_default_pool_is_a_share_of_its_file_system(tmp_path: Path) -> None:
         ({"promotion_count": True}, "promotion_count"),
         ({"eviction": "fifo"}, "eviction"),
         ({"memory": "all"}, "memory"),
+        ({"hot_bytes": 0}, "warm-only"),
+        ({"hot_bytes": "0"}, "warm-only"),
+        ({"placement": 5}, "give a str"),
     ],
 )
 def test_impossible_policy_is_refused_with_the_reason(wrong: dict[str, Any], reason: str) -> None:
     with pytest.raises(ConfigurationError, match=reason):
         UsagePolicy(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [5, ["hot=1MiB"], {5: "1MiB"}])
+def test_what_is_no_policy_is_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match="policy"):
+        UsagePolicy.of(wrong)
 
 
 @pytest.mark.parametrize("line", ["hot", "hot=", "hot=1MiB,hot=2MiB", "heat=1", "promotion=x"])

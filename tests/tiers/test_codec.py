@@ -81,6 +81,17 @@ def test_own_serializer_needs_a_tag_of_its_own(tag: int) -> None:
         Codec(serializer)
 
 
+def test_what_is_no_serializer_compression_or_signer_is_refused() -> None:
+    with pytest.raises(pmemcache.ConfigurationError, match="choose one of pickle"):
+        Codec(pickle)  # type: ignore[arg-type]
+    with pytest.raises(pmemcache.ConfigurationError, match=r"give a pmemcache\.Compression"):
+        Codec(compression="zlib")  # type: ignore[arg-type]
+    with pytest.raises(pmemcache.ConfigurationError, match=r"give a pmemcache\.Signer"):
+        Codec(signer=b"x" * 20)  # type: ignore[arg-type]
+    with pytest.raises(pmemcache.ConfigurationError, match="threshold_bytes"):
+        pmemcache.Compression("zlib", threshold_bytes="1KiB")  # type: ignore[arg-type]
+
+
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(pmemcache.ConfigurationError, match="pickle, json, msgpack"):
         Codec("yaml")
@@ -138,9 +149,9 @@ def test_secrets_rotate(make_cache: Make) -> None:
 
 
 def test_secret_of_wrong_length_is_refused() -> None:
-    for secrets in ((), (b"short",), (b"x" * 65,)):
+    for secrets in ((), (b"short",), (b"x" * 65,), ("x" * 20,), (20,)):
         with pytest.raises(pmemcache.ConfigurationError):
-            pmemcache.Signer(*secrets)
+            pmemcache.Signer(*secrets)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -217,3 +219,20 @@ def test_wrong_argument_is_named(
     with pytest.raises(error, match=message):
         call(cache)
     assert "k" not in cache
+
+
+@pytest.mark.parametrize("held", ["failures", "function"])
+def test_child_made_while_another_thread_holds_a_lock_goes_on(
+    cache: pmemcache.TieredCache, held: str
+) -> None:
+    function = pmemcache.cached(cache=cache, maxsize=5)(abs)
+    function(-1)
+    calls = inspect.getclosurevars(function).nonlocals["calls"]
+    with cache._faults._lock if held == "failures" else calls._lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            function(-1)
+            cache._faults.read("reading", OSError("planted"))
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

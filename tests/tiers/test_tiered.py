@@ -182,6 +182,36 @@ def test_memory_policy_is_the_one_of_the_pool(make_cache: Make, memory: str) -> 
     assert make_cache(policy=f"warm=1MiB,memory={memory}").pool.options.memory == memory
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"policy": "warm=32MiB"}, "size='32MiB' is not what the pool"),
+        ({"policy": "eviction=lru"}, "eviction='lru' is not"),
+        ({"policy": "memory=conservative"}, "memory='conservative' is not"),
+        ({"lifetime": "restart"}, "lifetime='restart' is not"),
+    ],
+)
+def test_options_that_a_given_pool_has_otherwise_are_refused(
+    make_cache: Make, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], reason: str
+) -> None:
+    monkeypatch.setenv("PMEMCACHE_POLICY", "hot=1MiB,warm=32MiB,eviction=lru")
+    with pmemcache.Pool(None, "16MiB") as pool:
+        with pytest.raises(pmemcache.ConfigurationError, match=reason):
+            make_cache(pool, **{"policy": None, **options})
+        assert make_cache(pool, policy=None).policy.hot_bytes == "1MiB"
+        assert make_cache(pool, policy="warm=16MiB,eviction=s3fifo").set("key", 1)
+
+
+@pytest.mark.parametrize(
+    "options", [{"loader": 5}, {"loader": {5: str}}, {"load": "x"}, {"load": {"lease_seconds": 3}}]
+)
+def test_loaders_and_policies_of_a_wrong_type_are_refused(
+    make_cache: Make, options: dict[str, Any]
+) -> None:
+    with pytest.raises(TypeError, match=r"give a str|a function of the key|LoadPolicy, not"):
+        make_cache(**options)
+
+
 @pytest.mark.parametrize("eviction", ["s3fifo", "lru", "none"])
 def test_full_pool_evicts_or_drops_and_never_fails(make_cache: Make, eviction: str) -> None:
     cache = make_cache(policy=f"hot=64KiB,warm=1MiB,eviction={eviction}")
