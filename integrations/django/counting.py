@@ -57,6 +57,10 @@ class Found(NamedTuple):
         return decode(body, self.tag & ~ENVELOPED), envelope
 
 
+def _is_int64(number: Any) -> bool:
+    return type(number) is int and INT64_MIN <= number <= INT64_MAX
+
+
 class Counting(PoolOperations):
     """Counters, versions and `pop`, without the public names."""
 
@@ -77,7 +81,7 @@ class Counting(PoolOperations):
         self, pool: Pool, pool_key: str | bytes, delta: Any, default: int | None
     ) -> Any:
         """Return the sum, or None when there is no entry and no *default* for it."""
-        if type(delta) is int and INT64_MIN <= delta <= INT64_MAX:
+        if _is_int64(delta) and (default is None or _is_int64(default)):
             try:
                 if default is None:
                     return pool.incr(pool_key, delta)
@@ -87,27 +91,33 @@ class Counting(PoolOperations):
                 )
             except (NotAnIntegerError, IntegerOverflowError):
                 pass
-        return self._incr_object(pool, pool_key, delta)
+        return self._incr_object(pool, pool_key, delta, default)
 
-    def _incr_object(self, pool: Pool, pool_key: str | bytes, delta: Any) -> Any:
+    def _incr_object(self, pool: Pool, pool_key: str | bytes, delta: Any, default: Any) -> Any:
         """Add to what is not a 64-bit integer: a float, a longer int, anything that can be added.
 
-        The deadline stays where it was, to the millisecond, and so do tags.
+        The deadline stays where it was, to the millisecond, and so do tags. What is missing, or has
+        lost a tag, counts as *default*.
         """
         for _ in range(_CAS_ATTEMPTS):
             found = self._look(pool, pool_key)
             if found is None:
-                return None
+                if default is None:
+                    return None
+                entry = encode(default + delta, self._shared.serializer)
+                if self._put_absent(pool_key, entry, self._ttl_seconds(DEFAULT_TIMEOUT)):
+                    return default + delta
+                continue
             value, envelope = found.opened()
-            value += delta
-            payload, tag = encode(value, self._shared.serializer)
+            total = value + delta  # not in its place: a list is extended by what cannot be added
+            payload, tag = encode(total, self._shared.serializer)
             if envelope is not None:
                 payload, tag = envelope.seal(payload), tag | ENVELOPED
             info = found.info
             if pool.put(
                 pool_key, payload, ttl_seconds=info.ttl_seconds, tag=tag, only_if=info.generation
             ):
-                return value
+                return total
         return None
 
     def _look(self, pool: Pool, pool_key: str | bytes) -> Found | None:

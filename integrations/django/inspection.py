@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # What a glob of Redis is made of: an escaped character, a set, or one of its two wildcards.
 _GLOB_PARTS: Final = re.compile(r"\\(.)|\[(\^?)((?:\\.|[^\]])+)\]|([*?])", re.DOTALL)
+_CHOICES: Final = re.compile(r"\\(.)|(.)-(.)|(.)", re.DOTALL)
 _MILLISECONDS: Final = 1000
 
 
@@ -104,6 +105,13 @@ def _expression(part: re.Match[str]) -> str:
         return re.escape(escaped)
     if wildcard is not None:
         return ".*" if wildcard == "*" else "."
-    listed = re.sub(r"\\(.)", r"\1", choices)
-    safe = re.sub(r"([\\^\[\]&~|])", r"\\\1", listed)
-    return f"[{negation}{safe}]"
+    listed = "".join(map(_choice, _CHOICES.finditer(choices)))
+    return f"[{negation}{listed}]"
+
+
+def _choice(choice: re.Match[str]) -> str:
+    """Return one character of a set, or a range, whose ends Redis takes in either order."""
+    escaped, first, last, single = choice.groups()
+    if first is None:
+        return re.escape(escaped or single)
+    return "-".join(map(re.escape, sorted((first, last))))

@@ -256,10 +256,7 @@ class PoolOperations(PoolKeys):
     def _touch(self, key: Any, timeout: Any, version: int | None) -> bool:
         ttl_seconds = self._ttl_seconds(timeout)
         try:
-            pool_key = self._pool_key(key, version)
-            if ttl_seconds == 0:
-                return self._shared.pool().touch(pool_key, 0)
-            return self._shared.cache().touch(pool_key, ttl_seconds)
+            return self._shared.cache().touch(self._pool_key(key, version), ttl_seconds)
         except FAILURES as error:
             if ttl_seconds == 0:
                 raise

@@ -90,6 +90,24 @@ def test_nx_and_xx_together_are_refused(cache: PmemCache) -> None:
         cache.set("key", 1, nx=True, xx=True)
 
 
+@pytest.mark.parametrize(
+    ("delta", "default", "total"), [(0.5, 1, 1.5), (1, 2**63, 2**63 + 1), (1, 2**63 - 1, 2**63)]
+)
+def test_default_and_delta_are_any_numbers(
+    cache: PmemCache, delta: float, default: int, total: float
+) -> None:
+    assert cache.incr("key", delta, default=default) == total
+    assert cache.get("key") == total
+    assert 0 < (cache.ttl("key") or 0) <= 300
+
+
+def test_incr_does_not_extend_a_list(cache: PmemCache) -> None:
+    cache.set("key", ["a"])
+    with pytest.raises(TypeError):
+        cache.incr("key", "bc")  # type: ignore[arg-type]
+    assert cache.get("key") == ["a"]
+
+
 def test_incr_counts_a_missing_key_as_its_default(make_cache: Callable[..., PmemCache]) -> None:
     cache = make_cache(params={"TIMEOUT": 40})
 
@@ -139,6 +157,9 @@ def test_each_value_is_popped_by_one_caller(make_cache: Callable[..., PmemCache]
         ("b[^1]", {"b2", "b^"}),
         ("b[1-9]", {"b1", "b2"}),
         (r"b[\^]", {"b^"}),
+        ("b[9-1]", {"b1", "b2"}),
+        (r"b[1\-9]", {"b1"}),
+        (r"b[^!-\]]", {"b^"}),
         ("ü*", {"über"}),
         ("a.b", {"a.b"}),
         ("none*", set()),

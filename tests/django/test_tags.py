@@ -56,6 +56,7 @@ def test_dropped_tag_makes_a_miss_of_every_operation(
     assert "key" not in cache
     assert cache.ttl("key") == 0
     assert cache.touch("key", 60) is False
+    assert cache.touch("key", 0) is False
     assert cache.keys() == []
     assert cache.pop("key", "missing") == "missing"
     assert cache.set("key", 1, xx=True) is False
@@ -69,6 +70,9 @@ def test_dropped_tag_makes_a_miss_of_every_operation(
     assert cache.delete("key") is False
     assert cache.add("key", "newer") is True
     assert cache.delete("key") is True
+    cache.set("key", 7, tags=("cities",))
+    cache.invalidate("cities")
+    assert cache.incr("key", default=4) == 5
 
 
 def test_dropping_reaches_all_aliases_and_the_cache_below(
