@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
+import signal
 import sys
 import time
 from dataclasses import asdict
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "stat_text"]
 
+_READER_GONE: Final = 128 + signal.SIGPIPE
+"""What a shell says of a command that SIGPIPE has ended."""
+_SECONDS_MAX: Final = 86_400
 _CLEAR_SCREEN: Final = "\x1b[2J\x1b[H"
 
 
@@ -31,17 +37,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status.
 
     0: all is well. 1: the pool or the path has a problem, which is printed. 2: wrong usage, or the
-    pool cannot be attached to.
+    pool cannot be attached to. 141: whoever reads the output wants no more, as `head` does.
     """
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return run(options)
+        status = run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer goes nowhere, or Python would complain about it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_GONE
     except (PmemCacheError, OSError) as error:
         print(f"pmemcache: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    else:
+        return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,8 +100,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _seconds(text: str) -> float:
     seconds = float(text)
-    if not seconds > 0:
-        message = "must be more than 0"
+    if not 0 < seconds <= _SECONDS_MAX:
+        message = f"must be more than 0, and at most {_SECONDS_MAX}"
         raise argparse.ArgumentTypeError(message)
     return seconds
 
@@ -166,12 +181,20 @@ def _print_rates(path: Path, before: PoolStats, stats: PoolStats, seconds: float
 
 def _ls(options: argparse.Namespace) -> int:
     with Pool.attach(options.pool) as pool:
-        for key in pool.keys(options.prefix):
+        for key in pool.keys(os.fsencode(options.prefix)):
             info = pool.info(key)
             if info is not None:
                 ttl = "-" if info.ttl_seconds is None else f"{info.ttl_seconds:.3f}"
-                print(f"{info.value_size:>12} {ttl:>14} {key.decode(errors='backslashreplace')}")
+                print(f"{info.value_size:>12} {ttl:>14} {_readable(key)}")
     return 0
+
+
+def _readable(key: bytes) -> str:
+    """Return a key in one line: it may be a visitor's, and hold what a terminal would obey."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in key.decode(errors="backslashreplace")
+    )
 
 
 def _check(options: argparse.Namespace) -> int:

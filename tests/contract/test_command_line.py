@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,47 @@ def test_ls_lists_entries(pool: pmemcache.Pool, capsys: pytest.CaptureFixture[st
     printed = capsys.readouterr().out
     assert "\\xff" in printed
     assert len(printed.splitlines()) == 4
+
+
+def test_ls_prints_no_control_characters(
+    pool: pmemcache.Pool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool.put("page:\x1b[31m\nred", b"")
+    assert main(["ls", str(pool.path)]) == 0
+    assert capsys.readouterr().out.endswith(" page:\\x1b[31m\\nred\n")
+
+
+def test_ls_takes_and_prints_any_bytes(pool: pmemcache.Pool) -> None:
+    """Also where the locale knows ASCII only."""
+    pool.put(b"\xffkey", b"")
+    pool.put("\N{SNOWMAN}", b"")
+    command = [sys.executable, "-m", "pmemcache", "ls", str(pool.path), "--prefix"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    for prefix, printed in ((b"\xff", b"\\xffkey"), (b"\xe2", b"\\u2603")):
+        told = subprocess.check_output([*command, prefix], env=environment)
+        assert told.split()[-1] == printed
+
+
+def test_reader_that_wants_no_more_is_no_failure(pool: pmemcache.Pool) -> None:
+    pool.put_many({f"key:{number}": b"" for number in range(2000)})
+    for command in (["ls"], ["stat"]):
+        run = [sys.executable, "-m", "pmemcache", *command, str(pool.path)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(run, **pipes) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            assert process.stderr.read() == b""
+        assert process.returncode == 141
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e12"])
+def test_interval_that_nobody_can_wait_for_is_refused(
+    pool: pmemcache.Pool, capsys: pytest.CaptureFixture[str], seconds: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["top", str(pool.path), "--count", "1", "--interval", seconds])
+    assert "must be more than 0, and at most" in capsys.readouterr().err
 
 
 def test_check_says_sound(pool: pmemcache.Pool, capsys: pytest.CaptureFixture[str]) -> None:
