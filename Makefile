@@ -177,6 +177,7 @@ lint-python: ## ruff, its formatter, and the directions of imports and includes
 types: ## mypy, strict
 	@mkdir -p build
 	cd build && ../$(BIN)/mypy --config-file ../pyproject.toml --package pmemcache
+	cd build && ../$(BIN)/mypy --config-file ../pyproject.toml ../tests/decorator/typing_examples.py
 	$(BIN)/mypy tools
 	cd sample_project && ../$(BIN)/mypy
 

@@ -45,7 +45,7 @@ from pmemcache.tiered import TieredCache
 from pmemcache.warm import checked_tags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from pmemcache.stampede import LoadPolicy
 
@@ -92,7 +92,7 @@ class CachedFunction(Protocol[_P, _R]):
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Return the result for these arguments, computed at most once at a time per host."""
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Callable[..., _R]:
+    def __get__(self, instance: Any, owner: type | None = None) -> CachedFunction[..., _R]:
         """Bind to an instance, as a function does."""
 
     def cache_info(self) -> CacheInfo:
@@ -498,8 +498,13 @@ class _Calls(Generic[_R]):
                 result: Any = self.function(*args, **kwargs)
                 return await result
 
-            return cache.arefresh(name, compute, **plan)
+            return self._arefresh(cache.arefresh(name, compute, **plan), name)
         value = cache.refresh(name, lambda _key: self.function(*args, **kwargs), **plan)
+        self.used(name)
+        return value
+
+    async def _arefresh(self, refreshing: Awaitable[_R], name: str) -> _R:
+        value = await refreshing
         self.used(name)
         return value
 
@@ -561,8 +566,8 @@ class _Calls(Generic[_R]):
         tiers = {"hot": 0, "warm": 0}
         if cache is not None:
             tiers = cache.count(f"{self._name}#")
-        currsize = max(tiers.values()) if self._order is None else len(self._order)
-        info = CacheInfo(counted(self.hits), counted(self.misses), self.options.maxsize, currsize)
+        counts = counted(self.hits), counted(self.misses)
+        info = CacheInfo(*counts, self.options.maxsize, max(tiers.values()))
         info.tiers = tiers
         return info
 

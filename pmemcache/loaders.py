@@ -335,10 +335,10 @@ class Loading:
         entered = _loading.set(_loading.get() | {(id(self), key)})
         begun = self._clock()
         try:
-            if is_coroutine_function(loader):
-                value = await loader()
-            else:
-                value = await asyncio.to_thread(loader)
+            is_awaited = is_coroutine_function(loader)
+            value = loader() if is_awaited else await asyncio.to_thread(loader)
+            if inspect.isawaitable(value):  # a lambda gives one, too
+                value = await value
             return _Outcome(value, None, self._clock() - begun)
         except BaseException as error:  # noqa: BLE001 - the lease is released, then it is raised
             return _Outcome(None, error, self._clock() - begun)

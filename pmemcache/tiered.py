@@ -7,12 +7,21 @@ the copy was made; so a `set` or `delete` that returned is seen by every process
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    ValuesView,
+)
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -580,6 +589,9 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         """Call *loader* now, and store what it returns in place of what there is.
 
         Otherwise as `get_or_load`.
+
+        Raises:
+            PmemCacheError: It could neither be stored, nor what there is be removed.
         """
         plan = self._plan(ttl_seconds, grace_seconds, **options)
         return self._loading.refresh(pool_key(key), bound(loader, key), plan)
@@ -627,7 +639,8 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
     def count(self, prefix: str) -> dict[str, int]:
         """Return the number of live entries in each tier whose keys begin with *prefix*.
 
-        Looks at every entry, so the cost grows with the pool.
+        Looks at every entry, so the cost grows with the pool. When the pool cannot serve, there are
+        none.
         """
         hot = [
             key
@@ -636,8 +649,14 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         ]
         return {
             "hot": sum(self._copy_of(key) is not None for key in hot),
-            "warm": sum(self._peek(key) is not None for key in self.pool.keys(prefix)),
+            "warm": sum(self._peek(key) is not None for key in self._pool_keys(prefix)),
         }
+
+    def _pool_keys(self, prefix: str | bytes) -> Iterator[bytes]:
+        try:
+            yield from self.pool.keys(prefix)
+        except FAILURES as error:
+            self._faults.read("listing keys", error)
 
     def stats(self) -> TieredStats:
         """Return what this process did with the cache, and what all did with the pool."""
@@ -674,12 +693,13 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
     @property
     def maxsize(self) -> int:
         """Most bytes of the pool, as cachetools names it."""
-        return self.pool.geometry().size_bytes or sys.maxsize
+        return self.pool.options.size_bytes or sys.maxsize
 
     @property
     def currsize(self) -> int:
-        """Bytes of keys and values in the pool, as cachetools names it."""
-        return self.pool.stats().payload_bytes
+        """Bytes of keys and values in the pool, as cachetools names it; 0 when it cannot tell."""
+        stats = self.stats().pool
+        return 0 if stats is None else stats.payload_bytes
 
     # The mapping
 
@@ -707,12 +727,12 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         """Iterate over the keys as the pool has them: bytes, of which `get` finds the value.
 
         With the placement "hot-only", over those of this process, as they were given. A key that is
-        neither str nor bytes stands there by its digest.
+        neither str nor bytes stands there by its digest. There are none when the pool cannot serve.
         """
         if self._here is not None:
             yield from self._here.keys()
             return
-        for key in self.pool.keys(b""):
+        for key in self._pool_keys(b""):
             if not is_internal(key) and not self._warm.is_dead(key):
                 yield key
 
@@ -723,6 +743,39 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
     def __bool__(self) -> bool:
         """Return True: a cache is one, also when it is empty."""
         return True
+
+    def items(self) -> ItemsView[Any, Any]:
+        """Return a view of the keys with their values; what goes meanwhile is left out."""
+        return _Items(self)
+
+    def values(self) -> ValuesView[Any]:
+        """Return a view of the values; what goes meanwhile is left out."""
+        return _Values(self)
+
+    def pop(self, key: Any, default: Any = _MISSING) -> Any:
+        """Remove *key* and return its value, or *default*; of several callers one gets it.
+
+        Raises:
+            KeyError: There is neither.
+        """
+        value = self.find(key, _MISSING)
+        if value is not _MISSING and self.delete(key):
+            return value
+        if default is _MISSING:
+            raise KeyError(key)
+        return default
+
+    def popitem(self) -> tuple[Key, Any]:
+        """Remove some key and return it with its value.
+
+        Raises:
+            KeyError: The cache is empty.
+        """
+        for key in self:
+            with contextlib.suppress(KeyError):  # somebody else was faster
+                return key, self.pop(key)
+        message = "the cache is empty"
+        raise KeyError(message)
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """Return the value of *key*, which is *default* from now on if it had none."""
@@ -757,6 +810,28 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
     def __repr__(self) -> str:
         """Name the pool's file."""
         return f"<pmemcache.TieredCache {self.pool.path or '(private)'}>"
+
+
+class _Items(ItemsView[Any, Any]):
+    """The entries of a cache that others change meanwhile."""
+
+    _mapping: TieredCache
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        for key in self._mapping:
+            value = self._mapping.find(key, _MISSING)
+            if value is not _MISSING:
+                yield key, value
+
+
+class _Values(ValuesView[Any]):
+    """Their values."""
+
+    _mapping: TieredCache
+
+    def __iter__(self) -> Iterator[Any]:
+        for _key, value in _Items(self._mapping):
+            yield value
 
 
 def _open_pool(

@@ -111,6 +111,30 @@ def test_maxsize_keeps_the_most_recently_used(cache: pmemcache.TieredCache) -> N
     assert function.cache_info() == (2, 4, 2, 2)
 
 
+def test_size_is_of_what_is_remembered(cache: pmemcache.TieredCache, clock: Any) -> None:
+    function = pmemcache.cached(
+        cache=cache, maxsize=10, ttl_seconds=50, unless=lambda result: result > 3
+    )(number_itself)
+    for number in range(6):
+        function(number)
+    assert function.cache_info().currsize == 4
+    clock.advance(cache, 60)
+    assert function.cache_info().currsize == 0
+
+
+def test_maxsize_counts_what_a_coroutine_function_refreshed(cache: pmemcache.TieredCache) -> None:
+    @pmemcache.cached(cache=cache, maxsize=2)
+    async def function(number: int) -> int:
+        return number
+
+    async def main() -> None:
+        for number in range(4):
+            assert await function.refresh(number) == number
+
+    asyncio.run(main())
+    assert function.cache_info() == (0, 4, 2, 2)
+
+
 def test_ttl_of_the_result_and_unless(cache: pmemcache.TieredCache, clock: Any) -> None:
     calls = []
 

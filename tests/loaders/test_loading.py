@@ -463,6 +463,14 @@ def test_child_made_by_fork_refreshes_what_its_parent_is_refreshing(
     may_end.set()
 
 
+def test_what_a_plain_loader_returns_is_awaited(cache: pmemcache.TieredCache) -> None:
+    async def load(number: int) -> int:
+        return number
+
+    assert asyncio.run(cache.aget_or_load("k", lambda _key: load(7))) == 7
+    assert cache.get("k") == 7
+
+
 def test_jitter_shortens_the_time_to_live(make_cache: Make) -> None:
     cache = make_cache(load=pmemcache.LoadPolicy(ttl_jitter=0.5), chance=lambda: 0.5)
     cache.get_or_load("k", lambda _key: 1, 100)

@@ -125,6 +125,24 @@ def test_log_has_one_line_for_each_kind_of_failure(
     assert "planted" in caplog.text
 
 
+def test_closed_cache_has_nothing(make_cache: Make) -> None:
+    cache = make_cache()
+    function = pmemcache.cached(cache=cache)(abs)
+    assert function(-1) == 1
+    most = cache.maxsize
+    cache.close()
+    assert function.cache_info() == (0, 1, None, 0)
+    assert cache.count("") == {"hot": 0, "warm": 0}
+    assert (len(cache), list(cache), dict(cache)) == (0, [], {})
+    assert (cache.currsize, cache.maxsize) == (0, most)
+    assert cache.stats().read_failures > 0
+    strict = make_cache(strict=True)
+    strict.close()
+    for read in (len, list, lambda closed: closed.count(""), lambda closed: closed.currsize):
+        with pytest.raises(pmemcache.PoolClosedError):
+            read(strict)
+
+
 def test_closed_cache_misses(make_cache: Make, heat: Callable[..., None]) -> None:
     cache = make_cache()
     cache.set("key", 1)

@@ -276,6 +276,37 @@ def test_is_a_mapping(cache: pmemcache.TieredCache) -> None:
     assert cache
 
 
+@pytest.mark.parametrize("placement", ["heat", "hot-only"])
+def test_what_goes_during_an_iteration_is_left_out(make_cache: Make, placement: str) -> None:
+    cache = make_cache(policy=f"hot=1MiB,placement={placement}")
+    cache.update(a=1, b=2, c=3)
+    for view in (cache.items(), cache.values()):
+        iterator = iter(view)
+        next(iterator)
+        for key in "abc":
+            cache.delete(key)
+        assert list(iterator) == []
+        cache.update(a=1, b=2, c=3)
+    assert sorted(cache.values()) == [1, 2, 3]
+
+
+def test_one_of_several_pops(cache: pmemcache.TieredCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.set("a", 1)
+    find = cache.find
+    # Another process is faster between the look and the delete.
+    monkeypatch.setattr(cache, "find", lambda *args: (find(*args), cache.pool.delete("a"))[0])
+    assert cache.pop("a", "gone") == "gone"
+    cache.set("a", 1)
+    with pytest.raises(KeyError):
+        cache.pop("a")
+    cache.set("a", 1)
+    with pytest.raises(KeyError):
+        cache.popitem()
+    monkeypatch.undo()
+    cache.set("a", 1)
+    assert cache.popitem() == (b"a", 1)
+
+
 def test_works_with_cachetools_cached(cache: pmemcache.TieredCache) -> None:
     calls = []
 
