@@ -31,7 +31,8 @@ class PmemCachePanel(Panel):
     """What the pmemcaches did while this request was answered.
 
     Pools count for all processes, so on a site that others use at the same time their look-ups are
-    in here too; the hot tier's are this process's.
+    in here too; the hot tier's are this process's. What this process looked up besides what it was
+    asked for, such as the tags of an entry, is left out.
     """
 
     template = "pmemcache/panel.html"
@@ -74,6 +75,8 @@ def _counted() -> Iterator[tuple[str, SharedPool, dict[str, int]]]:
             continue
         counts = {name: getattr(stats, name) for name in _TIERED}
         counts |= {name: getattr(pool_stats, name) for name in _POOL}
+        counts["hit"] -= stats.own_hits
+        counts["miss"] -= stats.own_gets - stats.own_hits
         yield ", ".join(aliases), shared, counts
 
 

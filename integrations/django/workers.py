@@ -169,11 +169,15 @@ class _Reporter:
         )
         with self._own_lock:
             own, self._own = self._own, collections.Counter()
-        if self._add(pool, self._untold(counts) + own, worker):
-            self._told = counts
-            return
-        with self._own_lock:
-            self._own.update(own)
+        is_told = False
+        try:
+            is_told = self._add(pool, self._untold(counts) + own, worker)
+        finally:
+            if is_told:
+                self._told = counts
+            else:
+                with self._own_lock:
+                    self._own.update(own)
 
     def _add(self, pool: Pool, added: collections.Counter[str], worker: Worker) -> bool:
         """Add to the entry by compare-and-set; return whether it was done."""

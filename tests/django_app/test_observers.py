@@ -15,6 +15,7 @@ from pmemcache.integrations.django import health, metrics
 from pmemcache.integrations.django.aliases import pool_of
 from pmemcache.integrations.django.backend import PmemCache
 from pmemcache.integrations.django.metrics import GAUGES, PmemCacheCollector
+from pmemcache.integrations.django.panels import _counted
 from pmemcache.integrations.django.workers import SUMS
 
 if TYPE_CHECKING:
@@ -124,6 +125,15 @@ def test_cache_that_loses_values_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -
 def test_cache_that_keeps_what_was_deleted_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PmemCache, "delete", lambda *_arguments, **_options: True)
     assert "is still there" in health.health_of("default").problem
+
+
+def test_panel_leaves_out_what_was_looked_up_for_tags() -> None:
+    cache.set("key", 1, tags=("a", "b"))
+    (before,) = [counts for _label, _shared, counts in _counted()]
+    cache.get("key")
+    cache.get("missing")
+    (after,) = [counts for _label, _shared, counts in _counted()]
+    assert (after["hit"] - before["hit"], after["miss"] - before["miss"]) == (1, 1)
 
 
 def test_panel_counts_what_the_request_did(client: Client) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.cache import cache
 
+from pmemcache.errors import LockTimeoutError
 from pmemcache.integrations.django import workers
 from pmemcache.integrations.django.aliases import pool_of
 from pmemcache.integrations.django.figures import figures_of
@@ -100,13 +101,21 @@ def test_sums_of_the_site_s_own_are_summed_over_workers() -> None:
     assert read_report(shared).totals["visits"] == 2 + 10 + 3
 
 
+def refuse(*_arguments: Any) -> bool:
+    message = "planted"
+    raise LockTimeoutError(message)
+
+
 @pytest.mark.usefixtures("no_pause")
-def test_sum_that_could_not_be_told_is_told_later(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("add", [lambda *_arguments: False, refuse])
+def test_sum_that_could_not_be_told_is_told_later(
+    monkeypatch: pytest.MonkeyPatch, add: Callable[..., bool]
+) -> None:
     shared = pool_of("default")
     hit(5)
     count(shared, "visits", 2)
     with monkeypatch.context() as patch:
-        patch.setattr(workers._Reporter, "_add", lambda *_arguments: False)
+        patch.setattr(workers._Reporter, "_add", add)
         add_to_report(shared)
     assert told(shared)["hot_hits"] == 0
     assert "visits" not in told(shared)
