@@ -135,16 +135,16 @@ test_conservative_pools_give_back_what_is_deleted_at_once(void)
     check_keys(cache, 0, KEYS / 4, PMC_OK);
     check_keys(cache, KEYS / 4, KEYS * 3 / 4, PMC_MISS);
     check_keys(cache, KEYS * 3 / 4, KEYS, PMC_OK);
-    check_sound(cache);
+    check_untroubled(cache);
     delete_keys(cache, 0, KEYS / 4);
     delete_keys(cache, KEYS * 3 / 4, KEYS);
     CHECK(heap_memory(cache) < KEPT_BYTES);
     CHECK(given_back(cache) > full - KEPT_BYTES);
-    check_sound(cache);
+    check_untroubled(cache);
     put_keys(cache, 0, KEYS, PMC_TTL_NONE);
     check_keys(cache, 0, KEYS, PMC_OK);
     CHECK(heap_memory(cache) > KEYS * VALUE_BYTES);
-    check_sound(cache);
+    check_untroubled(cache);
     pmc_close(cache);
 }
 
@@ -170,7 +170,7 @@ test_default_pools_give_back_after_ten_seconds(void)
     CHECK(heap_memory(cache) < KEPT_BYTES);
     put_keys(cache, 0, KEYS, PMC_TTL_NONE);
     check_keys(cache, 0, KEYS, PMC_OK);
-    check_sound(cache);
+    check_untroubled(cache);
     pmc_close(cache);
 }
 
@@ -201,7 +201,7 @@ test_clearing_gives_everything_back(void)
     put_keys(cache, 0, KEYS, PMC_TTL_NONE);
     CHECK_EQ(pmc_clear(cache), PMC_OK);
     CHECK(heap_memory(cache) < KEPT_BYTES);
-    check_sound(cache);
+    check_untroubled(cache);
     pmc_close(cache);
     cache = open_policy(PMC_MEMORY_DEFAULT);
     put_keys(cache, 0, KEYS, PMC_TTL_NONE);
@@ -212,7 +212,7 @@ test_clearing_gives_everything_back(void)
     CHECK_EQ(pmc_clear(cache), PMC_OK); /* what it empties now is young */
     write_often(cache, 100);
     CHECK(heap_memory(cache) < KEPT_BYTES);
-    check_sound(cache);
+    check_untroubled(cache);
     pmc_close(cache);
 }
 
@@ -228,7 +228,7 @@ test_expiry_gives_back(void)
     for (uint64_t key = KEYS; key < KEYS + 5000; key++)
         CHECK_EQ(put_sized(cache, key % 7 + KEYS, 100, PMC_TTL_NONE), PMC_OK);
     CHECK(heap_memory(cache) < KEPT_BYTES);
-    check_sound(cache);
+    check_untroubled(cache);
     pmc_close(cache);
 }
 
@@ -345,7 +345,7 @@ test_all_that_is_away_can_be_taken_again_at_once(void)
         CHECK(heap_memory(cache) < KEPT_BYTES);
         put_keys(cache, 0, 100, PMC_TTL_NONE);
     }
-    check_sound(cache);
+    check_untroubled(cache);
     pmc_close(cache);
 }
 
@@ -380,7 +380,7 @@ test_a_file_on_a_disk_gives_back_all_but_a_large_page(void)
     CHECK_EQ(giving.to - giving.from, 2 * giving.given);
     shard_unlock(shard);
     shard_give(shard, &giving);
-    check_sound(cache);
+    check_untroubled(cache);
     pmc_close(cache);
     remove_place(&place);
 }
@@ -463,7 +463,7 @@ test_what_a_slow_process_gives_back_is_not_used_before(void)
     CHECK_EQ(load_relaxed(&cache->shards[0].header->away_blocks), 0);
     for (uint64_t key = 0; key < 2 * last; key++)
         CHECK(get_sized(cache, key) >= 0);
-    check_sound(cache);
+    check_untroubled(cache);
     pmc_close(cache);
 }
 
@@ -490,7 +490,7 @@ test_what_a_dead_process_was_giving_back_is_taken_again(void)
     CHECK(load_relaxed(&cache->shards[0].header->giving_owner) != 0);
     put_keys(cache, 0, 2 * POOL_BYTES / VALUE_BYTES, PMC_TTL_NONE);
     CHECK_EQ(load_relaxed(&cache->shards[0].header->away_blocks), 0);
-    check_sound(cache);
+    check_untroubled(cache);
     CHECK_EQ(pmc_clear(cache), PMC_OK);
     pmc_advance_clock(cache, AGE_MS + 500);
     write_often(cache, 100);
@@ -538,7 +538,7 @@ test_threads_give_and_take_side_by_side(void)
     for (uint64_t i = 0; i < 3; i++)
         check_keys(cache, i * 100, i * 100 + 20, PMC_OK);
     CHECK(given_back(cache) > MIB);
-    check_sound(cache);
+    check_untroubled(cache);
     pmc_close(cache);
 }
 
@@ -583,7 +583,7 @@ test_readers_never_see_the_zeros_of_what_was_given_back(void)
     for (size_t i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
     CHECK(atomic_load(&readers.hits) > 0);
-    check_sound(readers.cache);
+    check_untroubled(readers.cache);
     pmc_close(readers.cache);
 }
 
@@ -663,7 +663,7 @@ grow_until_full(const struct place *place)
     CHECK_EQ(get_sized(cache, key - 1), PMC_OK);
     pmc_stats(cache, &stats);
     CHECK(stats.evict > 4000 && stats.allocated_bytes <= 24 * MIB);
-    check_sound(cache);
+    check_untroubled(cache);
     pmc_close(cache);
     CHECK_EQ(count_files(place->directory, ""), 0);
 }
@@ -695,7 +695,7 @@ shrink_and_find_no_room(const struct place *place)
     pmc_stats(cache, &stats);
     CHECK(stats.evict > KEYS && stats.allocated_bytes < 4 * MIB);
     CHECK(stats.entries > 300);
-    check_sound(cache);
+    check_untroubled(cache);
     empty_file_system(place);
     /* A second later. */
     store_relaxed(&cache->pool->header->growth_refused_ms, clock_coarse_ms() - 1001);
@@ -703,7 +703,7 @@ shrink_and_find_no_room(const struct place *place)
     check_keys(cache, 0, KEYS, PMC_OK);
     pmc_stats(cache, &stats);
     CHECK_EQ(stats.recoveries, 0);
-    check_sound(cache);
+    check_untroubled(cache);
     pmc_close(cache);
 }
 
@@ -752,7 +752,7 @@ read_what_is_away(const struct place *place)
         CHECK_EQ(byte, page[0]);
     }
     page[0] ^= 1;
-    check_sound(cache);
+    check_untroubled(cache);
     pmc_close(cache);
 }
 
@@ -824,7 +824,7 @@ read_while_locked(const struct place *place)
     while (atomic_load(&locked))
         clock_sleep_ns(1000000);
     check_keys(cache, 0, KEYS / 8, PMC_OK);
-    check_sound(cache);
+    check_untroubled(cache);
     pmc_close(cache);
 }
 
