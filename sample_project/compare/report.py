@@ -76,7 +76,7 @@ def render_html(report: Report) -> str:
 FORMS = {
     "quick": "This is a quick run: it shows that everything works, and its figures mean little.",
     "short": (
-        "This is the short form: six caches, few points, two repetitions of each, in about five "
+        "This is the short form: six caches, few points, two repetitions of each, in about six "
         "minutes. make demo FULL=1 has all caches, more points, five repetitions, and takes about "
         "forty minutes."
     ),
