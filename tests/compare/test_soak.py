@@ -23,6 +23,7 @@ from soak.watch import Growth, Rest, Sample, Tolerance, Watch
 from soak.worker_memory import InUse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PAGE = b"""<form><input type="hidden" name="csrfmiddlewaretoken" value="aB3">
@@ -198,20 +199,22 @@ def test_requests_may_only_be_cut_by_deaths() -> None:
     assert faults_of_death(Tally(cut=37), deaths=3, held=12, killed=1) != []
 
 
-def visit(site: Any, *, seconds: float = 0.3) -> Tally:
-    """Let four visitors loose on a site all of whose pages are known."""
+def visit(site: Any, enough: Callable[[Tally], object]) -> Tally:
+    """Let four visitors loose on a site all of whose pages are known, until they saw *enough*."""
     cities = [City(number, "FR") for number in range(1, 6)]
     rule = Rule()
     for path in addresses(cities):
         rule.learn(path, b"<p>a page</p>")
     visitors = Visitors(site.path, rule, cities, seed=1)
 
-    asyncio.run(visitors.run(4, seconds))
+    deadline = time.monotonic() + 60
+    while not enough(visitors.tally) and time.monotonic() < deadline:
+        asyncio.run(visitors.run(4, 0.3))
     return visitors.tally
 
 
 def test_visitors_find_nothing_wrong_with_a_right_site(site: Any) -> None:
-    tally = visit(site)
+    tally = visit(site, lambda seen: 0 < seen.edits < seen.requests - 100)
     assert tally.faults == []
     assert tally.edits > 0
     assert tally.requests > tally.edits
@@ -220,14 +223,15 @@ def test_visitors_find_nothing_wrong_with_a_right_site(site: Any) -> None:
 def test_visitors_find_errors_and_forgotten_edits(site: Any) -> None:
     site.failing_prefix = "/country/"
     site.forgets_writes = True
-    tally = visit(site, seconds=1.0)
+    tally = visit(site, lambda seen: seen.faults and seen.stale)
     assert "/country/FR/ is answered with status 500" in tally.faults
     assert tally.stale > 0
 
 
 def test_requests_to_a_site_that_is_gone_are_faults(site: Any) -> None:
     gone = SimpleNamespace(path=site.path + "x")
-    assert any("FileNotFoundError" in fault for fault in visit(gone, seconds=0.05).faults)
+    tally = visit(gone, lambda seen: seen.faults)
+    assert any("FileNotFoundError" in fault for fault in tally.faults)
 
 
 @pytest.mark.slow

@@ -65,10 +65,11 @@ def test_concurrent_misses_load_once(make_cache: Callable[..., PmemCache]) -> No
 
 def test_concurrent_misses_load_each_without_it(make_cache: Callable[..., PmemCache]) -> None:
     calls: list[int] = []
+    together = threading.Barrier(4, timeout=20)
 
     def load() -> str:
         calls.append(1)
-        time.sleep(0.1)
+        together.wait()
         return "value"
 
     _ask_together(4, lambda: make_cache().get_or_set("key", load))
@@ -226,7 +227,9 @@ def test_timeout_of_what_is_loaded(make_cache: Callable[..., PmemCache]) -> None
     once.get_or_set("forever", 1, None)
     once.get_or_set("none", 1, 0)
 
-    assert [once.ttl(key) for key in ("default", "own", "forever", "none")] == [40, 20, None, 0]
+    assert once.ttl("default") == pytest.approx(40, abs=5)
+    assert once.ttl("own") == pytest.approx(20, abs=5)
+    assert (once.ttl("forever"), once.ttl("none")) == (None, 0)
 
 
 @pytest.mark.parametrize("options", [{}, {"single_flight": True}], ids=str)
@@ -285,7 +288,7 @@ def test_cached_function_is_remembered_in_the_alias() -> None:
     assert calls == [7]
     assert price.__wrapped__(8) == (8, "EUR")
     (key,) = caches["default"].keys("*price*")
-    assert caches["default"].ttl(key) == 40
+    assert caches["default"].ttl(key) == pytest.approx(40, abs=5)
     assert price.cache_info().currsize == 1
 
     caches["default"].invalidate("city:7")
@@ -314,7 +317,7 @@ def test_cached_function_keeps_to_its_alias() -> None:
     caches["own"].clear()
     assert (one(), other()) == (1, 3)
     (key,) = caches["own"].keys()
-    assert caches["own"].ttl(key) == 20
+    assert caches["own"].ttl(key) == pytest.approx(20, abs=5)
 
 
 @pytest.mark.usefixtures("entry")

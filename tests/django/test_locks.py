@@ -143,7 +143,7 @@ def test_no_count_of_two_processes_is_lost(location: Path, tmp_path: Path) -> No
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(200)
 
     assert counter.read_text("ascii") == "450"
 

@@ -83,7 +83,7 @@ def test_every_operation_works_in_a_namespace(make_cache: Callable[..., PmemCach
     assert cache.get_many(["a", 2]) == {"a": 1, 2: "two"}
     assert cache.get_or_set("c", lambda: 3) == 3
     assert cache.touch("c", 20) is True
-    assert cache.ttl("c") == 20
+    assert cache.ttl("c") == pytest.approx(20, abs=5)
     assert cache.delete_pattern("a*") == 1
     cache.delete_many([2])
     assert cache.keys() == ["c"]

@@ -55,7 +55,7 @@ class Slow:
         value = self.values[min(self.calls, len(self.values) - 1)]
         self.calls += 1
         self.has_begun.set()
-        assert self.may_end.wait(10)
+        assert self.may_end.wait(20)
         if isinstance(value, BaseException):
             raise value
         return value
@@ -63,10 +63,15 @@ class Slow:
 
 def waited(cache: pmemcache.TieredCache, count: int) -> None:
     """Wait until so many calls wait for a load."""
-    stop = time.monotonic() + 10
+    stop = time.monotonic() + 20
     while cache.stats().load_waits < count:
         assert time.monotonic() < stop
         time.sleep(0.001)
+
+
+def let_go_after(cache: pmemcache.TieredCache, count: int, load: Slow) -> None:
+    """Let a load end when so many calls wait for it."""
+    threading.Thread(target=lambda: (waited(cache, count), load.may_end.set())).start()
 
 
 def test_keeps_nothing_in_the_pool(cache: pmemcache.TieredCache, clock: Any) -> None:
@@ -77,10 +82,10 @@ def test_keeps_nothing_in_the_pool(cache: pmemcache.TieredCache, clock: Any) -> 
     assert cache.pool.stats().payload_bytes < 1000
     assert cache.delete("large")
     assert not cache.add("key", 2)
-    assert cache.touch("key", 100)
+    assert cache.touch("key", 1000)
     assert not cache.touch("nothing", 100)
-    clock.advance(cache, 50)
-    assert cache.ttl("key") == pytest.approx(50, abs=0.1)
+    clock.advance(cache, 500)
+    assert cache.ttl("key") == pytest.approx(500, abs=50)
     assert cache.get_or_load("key", lambda _key: 2) == [1]
     cache.set(b"bytes", 3)
     assert dict(cache.items()) == {"key": [1], b"bytes": 3}
@@ -125,7 +130,7 @@ def test_loading_outdates_nothing(
 
 def test_threads_share_one_load(cache: pmemcache.TieredCache) -> None:
     load = Slow([1])
-    threading.Timer(0.1, load.may_end.set).start()
+    let_go_after(cache, 7, load)
     assert together(8, lambda: cache.get_or_load("key", load)) == [[1]] * 8
     assert load.calls == 1
     stats = cache.stats()
@@ -137,7 +142,7 @@ def test_tasks_share_one_load(cache: pmemcache.TieredCache) -> None:
 
     async def load(key: str) -> str:
         calls.append(key)
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(waited, cache, 7)
         return "value"
 
     async def main() -> list[str]:
@@ -149,7 +154,7 @@ def test_tasks_share_one_load(cache: pmemcache.TieredCache) -> None:
 
 def test_error_reaches_every_waiter(cache: pmemcache.TieredCache) -> None:
     load = Slow(KeyError("planted"))
-    threading.Timer(0.1, load.may_end.set).start()
+    let_go_after(cache, 3, load)
 
     def ask() -> str:
         with pytest.raises(KeyError, match="planted"):
@@ -180,7 +185,7 @@ def test_waiter_goes_on_when_the_leader_is_interrupted(cache: pmemcache.TieredCa
 def test_waiters_do_not_queue_for_what_is_not_kept(cache: pmemcache.TieredCache, size: int) -> None:
     """By its plan, or because it is larger than the tier."""
     load = Slow(b"x" * size)
-    threading.Timer(0.1, load.may_end.set).start()
+    let_go_after(cache, 3, load)
     ttl = 0 if size == 10 else None
     assert together(4, lambda: cache.get_or_load("key", load, ttl)) == [b"x" * size] * 4
     assert load.calls == 4
@@ -225,11 +230,14 @@ def test_child_made_by_fork_waits_for_its_parent_as_any_process_does(
     thread = threading.Thread(target=cache.get_or_load, args=("key", load))
     thread.start()
     assert load.has_begun.wait(10)
+    waits_read, waits_write = os.pipe()
     child = os.fork()
     if child == 0:
-        signal.alarm(10)
+        signal.alarm(60)
+        threading.Thread(target=lambda: (waited(cache, 1), os.write(waits_write, b"x"))).start()
         os._exit(cache.get_or_load("key", lambda _key: "child's") != "parent's")
-    time.sleep(0.2)
+    os.close(waits_write)
+    os.read(waits_read, 1)
     load.may_end.set()
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -350,19 +358,27 @@ def ask_in_children(path: Path, ways: list[Callable[[pmemcache.TieredCache], Any
 
 
 @pytest.mark.parametrize("value", ["value", ["value"], None, ValueError("no such city")])
-def test_processes_that_ask_at_once_share_one_load(tmp_path: Path, value: Any) -> None:
+def test_processes_that_ask_at_once_share_one_load(tmp_path: Path, until: Any, value: Any) -> None:
     log = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    # Until all of them wait: who comes later finds a value that was left, but of an error nothing.
-    until = time.monotonic() + (1.0 if isinstance(value, Exception) else 0.4)
+    waiting = os.open(tmp_path / "waiting", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    loads_here = threading.Event()
 
     def load(_key: str) -> Any:
         os.write(log, b"x")
-        time.sleep(max(0.0, until - time.monotonic()))
+        loads_here.set()
+        # All of them wait: who comes later finds a value that was left, but of an error nothing.
+        until(lambda: os.fstat(waiting).st_size == 4)
         if isinstance(value, Exception):
             raise value
         return value
 
+    def tell_when_all_wait(cache: pmemcache.TieredCache) -> None:
+        until(lambda: cache.stats().load_waits >= 3 - loads_here.is_set())
+        os.write(waiting, b"x")
+
     def ask(cache: pmemcache.TieredCache) -> bool:
+        threading.Thread(target=tell_when_all_wait, args=(cache,)).start()
+
         def answer() -> Any:
             try:
                 return cache.get_or_load("k", load, 60, tags=("t",))
@@ -426,12 +442,12 @@ def test_time_to_live_of_a_shared_value_counts_from_its_load(
     cache.get_or_load("k", lambda _key: "value", ttl)
     assert cache._here is not None
     assert cache._here.leave("k")
-    clock.advance(cache, 1.5)
+    clock.advance(cache, 0.5)
     assert other.get_or_load("k", lambda _key: "mine", ttl) == "value"
     mine, theirs = cache.ttl("k"), other.ttl("k")
     assert mine is not None
     assert theirs is not None
-    assert theirs == mine or mine - 0.2 < theirs <= mine + 0.05
+    assert theirs == mine or mine - 1.2 < theirs <= mine + 0.05
 
 
 @pytest.mark.parametrize("change", ["set", "delete and load", "nothing"])
