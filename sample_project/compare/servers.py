@@ -158,6 +158,8 @@ def site_command(
         *("--bind", f"unix:{socket_path}", "--workers", str(workers)),
         *("--worker-class", kind.worker_class),
         *("--timeout", "120", "--log-level", "warning"),
+        # In the home directory, and closed for a moment whenever a worker is made.
+        "--no-control-socket",
     ]
     if kind.threads > 1:
         command += ["--threads", str(kind.threads)]
@@ -188,9 +190,9 @@ def site(
     """
     socket_path = str(directory / "site.sock")
     command = site_command(socket_path, workers=workers, kind=kind, max_requests=max_requests)
-    # gunicorn 25.1 and later put a control socket here, in the home directory otherwise.
-    variables = {**environment, "XDG_RUNTIME_DIR": str(directory)}
-    with _running(command, socket_path, directory=SITE_DIRECTORY, environment=variables) as server:
+    with _running(
+        command, socket_path, directory=SITE_DIRECTORY, environment=environment
+    ) as server:
         _wait_until(server, _site_answers)
         yield server
 
