@@ -34,7 +34,8 @@ MIB = 1 << 20
 REST_LOOKS = 10
 REST_SECONDS = 1.0
 """A worker needs a moment to close what belonged to the last requests."""
-TELL_SECONDS = 10.0
+TELL_SECONDS = 60.0
+"""A worker that is still starting hears nothing, so it is asked again and again."""
 KIB = 1 << 10
 
 
@@ -165,17 +166,19 @@ class Watch:
 
     async def _ask(self, workers: Sequence[int]) -> InUse:
         """Return what *workers* have in use together."""
-        files = [told_file(self._told_directory, pid) for pid in workers]
-        for pid, file in zip(workers, files, strict=True):
+        files = {pid: told_file(self._told_directory, pid) for pid in workers}
+        for file in files.values():
             file.unlink(missing_ok=True)
-            os.kill(pid, ASKED)
-        deadline = time.monotonic() + TELL_SECONDS
-        while not all(file.exists() for file in files):
+        deadline, pause = time.monotonic() + TELL_SECONDS, REST_SECONDS / REST_LOOKS
+        while silent := [pid for pid, file in files.items() if not file.exists()]:
             if time.monotonic() > deadline:
                 message = f"a worker did not tell its memory within {TELL_SECONDS:g} s"
                 raise TimeoutError(message)
-            await asyncio.sleep(REST_SECONDS / REST_LOOKS)
-        told = [InUse(*json.loads(file.read_text())) for file in files]
+            for pid in silent:
+                os.kill(pid, ASKED)
+            await asyncio.sleep(pause)
+            pause *= 2
+        told = [InUse(*json.loads(file.read_text())) for file in files.values()]
         return InUse(
             blocks=sum(each.blocks for each in told),
             malloc_bytes=sum(each.malloc_bytes for each in told),

@@ -51,6 +51,11 @@ class _Mallinfo(ctypes.Structure):
     )
 
 
+def on_starting(_master: Any) -> None:
+    """Let no worker die of being asked before it is ready; gunicorn calls this at its start."""
+    signal.signal(ASKED, signal.SIG_IGN)
+
+
 def post_worker_init(_worker: Any) -> None:
     """Be ready to be asked; gunicorn calls this in every worker that it has made."""
     if hasattr(_C, "mallinfo2"):

@@ -31,13 +31,14 @@ STORIES = {
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("beside the soak")
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", STORIES)
 def test_demonstration_shows_what_it_promises_and_leaves_nothing_behind(
     name: str, run_python: Any, tmp_path: Path
 ) -> None:
     options = ["--seconds", "2"] if name == "show_kill" else []
     done = run_python(
-        "manage.py", name, "--no-color", *options, seconds=200, SAMPLE_POOL_DIRECTORY=str(tmp_path)
+        "manage.py", name, "--no-color", *options, seconds=580, SAMPLE_POOL_DIRECTORY=str(tmp_path)
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(STORIES[name], done.stdout), done.stdout

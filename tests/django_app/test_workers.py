@@ -125,7 +125,9 @@ def test_sum_that_could_not_be_told_is_told_later(
     assert told(shared)["visits"] == 2
 
 
-def test_worker_reports_once_a_second() -> None:
+def test_worker_reports_once_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert workers._INTERVAL_SECONDS == 1.0
+    monkeypatch.setattr(workers, "_INTERVAL_SECONDS", 3600.0)
     shared = pool_of("default")
     hit(5)
     add_to_report(shared)
