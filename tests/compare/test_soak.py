@@ -185,6 +185,34 @@ def test_workers_tell_what_they_have_in_use(tmp_path: Path, small: int, large: i
     assert abs(late.malloc_bytes - early.malloc_bytes - large * 5000) < 100_000
 
 
+STARTING_MASTER = """
+import os, sys, time
+from soak.worker_memory import on_starting, post_worker_init
+on_starting(None)
+if worker := os.fork():
+    os.waitpid(worker, 0)
+    sys.exit()
+time.sleep(2)
+post_worker_init(None)
+time.sleep(60)
+"""
+
+
+def test_worker_that_is_still_starting_is_asked_until_it_tells(tmp_path: Path) -> None:
+    environment = {**os.environ, "SOAK_DIRECTORY": str(tmp_path)}
+    command = [sys.executable, "-c", STARTING_MASTER]
+    with subprocess.Popen(command, cwd=SITE_DIRECTORY, env=environment) as master:
+        try:
+            while len(family(master.pid)) < 2:
+                assert master.poll() is None
+            watch = Watch(master.pid, tmp_path, tmp_path)
+            asyncio.run(watch.rest(workers_last=True))
+        finally:
+            for pid in reversed(family(master.pid)):
+                os.kill(pid, signal.SIGKILL)
+    assert watch.resting[0].in_use is not None
+
+
 def _wait_for(path: Path) -> None:
     deadline = time.monotonic() + 30
     while not path.exists():
