@@ -28,15 +28,18 @@ CATCHERS = {
     "keep-odd": ["steps", "put replacing"],
     "keep-torn-slot": ["steps", "put replacing"],
     "move-before-copy": ["steps", "put moving"],
+    "recovery-keeps-version": ["traps", "version"],
     "same-generation": ["traps", "generation"],
     "same-version": STORM,
     "serve-expired": ["traps", "expiry"],
     "skip-bounds": ["traps", "scribbling"],
     "skip-count-recheck": ["traps", "splitting"],
+    "skip-first-bump": ["traps", "version"],
     "skip-givings-recheck": ["traps", "overtaking"],
     "skip-incarnation": ["traps", "place"],
     "skip-recheck": STORM,
     "skip-recovery": STORM,
+    "skip-second-bump": ["traps", "version"],
     "trust-adopted": ["traps", "adoption"],
 }
 
@@ -44,9 +47,6 @@ CATCHERS = {
 CAUGHT_WITH_HOT_TIERS = {
     "absent-keeps-version",
     "keep-lease",
-    "recovery-keeps-version",
-    "skip-first-bump",
-    "skip-second-bump",
 }
 
 pytestmark = pytest.mark.slow

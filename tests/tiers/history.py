@@ -76,11 +76,6 @@ def _forget_versions(cache: pmemcache.TieredCache) -> None:
     cache._versions = defaultdict(_Anything)  # type: ignore[assignment]
 
 
-def _store_under_odd(_cache: pmemcache.TieredCache) -> None:
-    """Copies are kept although the key is being changed."""
-    copies._ODD = 0
-
-
 def _trust_generation(cache: pmemcache.TieredCache) -> None:
     """A copy whose version changed is taken for good as long as the key has a value."""
     plain = cache._get_versioned
@@ -148,7 +143,6 @@ COPIED = (
 
 PLANTS: dict[str, Callable[[pmemcache.TieredCache], None]] = {
     "forget-versions": _forget_versions,
-    "store-under-odd": _store_under_odd,
     "trust-generation": _trust_generation,
     "forget-tags": _forget_tags,
     "version-after-value": _version_after_value,

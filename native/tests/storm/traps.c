@@ -2,6 +2,8 @@
  * Small scenes, each aimed at one law that a kill storm meets too seldom.
  *
  *   generation   every write of a key gives it a number it never had before
+ *   version      a key's version changes before its value does, and again when that is
+ *                over, also if its writer dies
  *   expiry       nothing is served after its deadline
  *   place        a lock whose owner died is inherited at once, also when a new
  *                process has taken the dead one's place
@@ -119,6 +121,36 @@ trap_generation(void)
         check(now > last, "generation %" PRIu64 " after %" PRIu64, now, last);
         last = now;
     }
+    pmc_close(cache);
+}
+
+/* ---- version --------------------------------------------------------- */
+
+/* Copies of a value are good as long as its version stays. */
+static void
+trap_version(void)
+{
+    struct pmc_cache *cache = new_pool();
+    char key[KEY_ROOM_BYTES];
+    size_t key_size = key_write(key, 1);
+    size_t count;
+    const volatile uint64_t *version = pmc_versions(cache, &count);
+    uint64_t before;
+
+    version += pmc_version_index(cache, key, key_size);
+    check(put(cache, 1, 1) == PMC_OK, "put");
+    before = *version;
+    check(put(cache, 1, 2) == PMC_OK && *version > before && *version % 2 == 0,
+          "version %" PRIu64 " before a change, %" PRIu64 " after it", before,
+          *version);
+    before = *version;
+    die_putting(cache, 1, "update.written");
+    check(*version > before && *version % 2 == 1,
+          "version %" PRIu64 " before a change, %" PRIu64 " in it", before, *version);
+    before = *version;
+    check(put(cache, 2, 1) == PMC_OK, "put after a death");
+    check(*version > before && *version % 2 == 0,
+          "version %" PRIu64 " at a death, %" PRIu64 " after it", before, *version);
     pmc_close(cache);
 }
 
@@ -589,11 +621,11 @@ main(int count, char **arguments)
         const char *name;
         void (*run)(void);
     } traps[] = {
-        {"generation", trap_generation}, {"expiry", trap_expiry},
-        {"place", trap_place},           {"stopped", trap_stopped},
-        {"adoption", trap_adoption},     {"splitting", trap_splitting},
-        {"adding", trap_adding},         {"overtaking", trap_overtaking},
-        {"scribbling", trap_scribbling},
+        {"generation", trap_generation}, {"version", trap_version},
+        {"expiry", trap_expiry},         {"place", trap_place},
+        {"stopped", trap_stopped},       {"adoption", trap_adoption},
+        {"splitting", trap_splitting},   {"adding", trap_adding},
+        {"overtaking", trap_overtaking}, {"scribbling", trap_scribbling},
     };
 
     setenv("PMC_FAULT_READ_DELAY_US", "200", 0);
