@@ -42,7 +42,7 @@ function(pmc_add_test source label timeout_seconds)
 endfunction()
 
 foreach(source IN LISTS test_sources)
-  pmc_add_test("${source}" unit 240)
+  pmc_add_test("${source}" unit 900)
 endforeach()
 
 # The same under valgrind, where that is: it sees what no sanitizer does, bytes that were never
@@ -58,12 +58,12 @@ if(valgrind AND NOT PMC_SANITIZE AND NOT PMC_FAULTS)
     endif()
     add_test(NAME memcheck_${name} COMMAND ${valgrind} --quiet --error-exitcode=9 --leak-check=no
                                            $<TARGET_FILE:${name}>)
-    set_tests_properties(memcheck_${name} PROPERTIES LABELS memcheck TIMEOUT 180)
+    set_tests_properties(memcheck_${name} PROPERTIES LABELS memcheck TIMEOUT 900)
   endforeach()
 endif()
 if(PMC_FAULTS)
   foreach(source IN LISTS storm_sources)
-    pmc_add_test("${source}" storm 300)
+    pmc_add_test("${source}" storm 900)
   endforeach()
   # Where the names of all steps are.
   target_compile_definitions(steps PRIVATE PMC_ENGINE_SOURCES="${CMAKE_CURRENT_SOURCE_DIR}/src")

@@ -61,7 +61,7 @@ def _run_suite(folder: Path) -> dict[str, Any]:
         env=os.environ | variables,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=880,
         check=False,
     )
     assert report.exists(), finished.stdout + finished.stderr

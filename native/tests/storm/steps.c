@@ -986,7 +986,7 @@ main(int count, char **arguments)
 {
     stage = share_memory(sizeof *stage);
     make_folder();
-    alarm(280);
+    alarm(880);
     run_comings(count, arguments);
     if (is_wanted("inherit", count, arguments))
         run_inheritance("inherit");

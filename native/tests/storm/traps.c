@@ -630,7 +630,7 @@ main(int count, char **arguments)
 
     setenv("PMC_FAULT_READ_DELAY_US", "200", 0);
     make_folder();
-    alarm(240);
+    alarm(880);
     for (size_t i = 0; i < sizeof traps / sizeof traps[0]; i++) {
         int failed_before = checks_failed;
 
