@@ -99,5 +99,5 @@ class Browser(NamedTuple):
             check=True,
             capture_output=True,
             encoding="utf-8",
-            timeout=120,
+            timeout=300,
         ).stdout

@@ -31,7 +31,6 @@ STORIES = {
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("beside the soak")
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", STORIES)
 def test_demonstration_shows_what_it_promises_and_leaves_nothing_behind(
     name: str, run_python: Any, tmp_path: Path

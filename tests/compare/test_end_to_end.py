@@ -18,7 +18,6 @@ BROKEN = "memcached"
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("beside the soak")
-@pytest.mark.timeout(600)
 def test_quick_comparison_measures_every_cache_and_leaves_nothing_behind(
     tmp_path: Path, run_python: Any
 ) -> None:

@@ -263,7 +263,6 @@ def test_requests_to_a_site_that_is_gone_are_faults(site: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_site_survives_a_minute_of_load_and_dying_workers(tmp_path: Path, run_python: Any) -> None:
     where = ["--output", str(tmp_path / "out"), "--pool-directory", str(tmp_path)]
     done = run_python("-m", "soak", "--short", *where, seconds=580)

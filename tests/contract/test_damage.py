@@ -66,7 +66,7 @@ def run_python(source: str, *arguments: str) -> subprocess.CompletedProcess[str]
         [sys.executable, "-c", source, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

@@ -124,7 +124,7 @@ def test_fixture_gives_each_test_caches_of_its_own(tmp_path: Path, options: list
         env=os.environ | {"SHARED_POOL": str(shared), "PMEMCACHE_PATH": str(shared)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert "6 passed" in finished.stdout, finished.stdout + finished.stderr
@@ -153,7 +153,7 @@ def test_fixture_needs_no_django(tmp_path: Path) -> None:
         env=os.environ | {"PMEMCACHE_PATH": str(tmp_path / "default.pool")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert "1 passed" in finished.stdout, finished.stdout + finished.stderr

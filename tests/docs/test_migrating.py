@@ -38,7 +38,7 @@ def _server(page: str, folder: Path) -> Iterator[None]:
         pytest.skip(f"{command[0]} is not installed, and {page} is about leaving it")
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as server:
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while not (folder / socket).exists():
                 assert server.poll() is None, f"{command[0]} ended"
                 assert time.monotonic() < deadline, f"{command[0]} does not listen"
@@ -54,7 +54,7 @@ def _run(page: str, phase: str, folder: Path) -> str:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr

@@ -190,7 +190,7 @@ def run_in_small_shared_memory(path: Path, size: str) -> str:
     run_or_skip("unshare", "--mount", "true", what="have a mount namespace")
     command = ["unshare", "--mount", "sh", "-c", IN_SMALL_SHARED_MEMORY, sys.executable]
     command += [FILL_INDEX, size, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
