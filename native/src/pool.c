@@ -331,6 +331,7 @@ pool_prepare(const struct pmc_options *options, struct pool **pool_out,
     if (!pool)
         return pool_fail_system(error_out, "prepare",
                                 options->path ? options->path : "a private pool");
+    seat_change_begin();
     pool->named = options->path != NULL;
     status = pool->named ? prepare_named(pool, options, error_out)
                          : prepare_private(pool, options, error_out);
@@ -373,6 +374,7 @@ pool_publish(struct pool *pool, struct pmc_error *error_out)
     pool->published = true;
     STEP("attach.gate");
     seat_gate_open(pool->lock_fd);
+    seat_change_end();
     return PMC_OK;
 }
 
@@ -406,6 +408,7 @@ pool_abandon(struct pool *pool)
             unlinkat(pool->directory_fd, pool->lock_name, 0);
     }
     release(pool);
+    seat_change_end();
 }
 
 /* With the gate closed: is this the last process, of a pool that should not
@@ -430,11 +433,12 @@ pool_close(struct pool *pool)
 {
     bool attached = pool_owner(pool) != 0;
 
-    seat_detach_begin(pool);
+    seat_change_begin();
+    seat_detach(pool);
     STEP("detach.begin");
     if (attached && pool->named && pool->published &&
         pool->header->identity.lifetime == PMC_VOLATILE)
         remove_if_last(pool);
     release(pool);
-    seat_detach_end();
+    seat_change_end();
 }

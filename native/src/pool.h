@@ -67,8 +67,8 @@ struct pool {
 
 /*
  * Find or make the files of options->path and map them. On PMC_OK the gate is
- * held: the caller puts the shards in order according to pool->origin and then
- * calls pool_publish() or pool_abandon().
+ * held, and fork() kept out: the caller puts the shards in order according to
+ * pool->origin and then calls pool_publish() or pool_abandon().
  */
 enum pmc_status pool_prepare(const struct pmc_options *options, struct pool **pool_out,
                              struct pmc_error *error_out);

@@ -15,6 +15,7 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "fault.h"
 #include "pool_geometry.h"
 #include "pool_seat.h"
@@ -262,35 +263,54 @@ check_lock_file(int fd, const char *name, struct pmc_error *error_out)
     return status;
 }
 
-/* Open the lock file, making it, and close the gate behind us. */
+static enum pmc_status
+open_lock_file(struct pool *pool, int *fd_out, struct pmc_error *error_out)
+{
+    int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+    int fd = openat(pool->directory_fd, pool->lock_name, flags | O_EXCL, 0600);
+    enum pmc_status status;
+
+    pool->made_lock_file = fd >= 0;
+    if (fd < 0 && errno == EEXIST)
+        fd = openat(pool->directory_fd, pool->lock_name, flags, 0600);
+    if (fd < 0)
+        return fail_open(error_out, pool->directory_fd, pool->lock_name);
+    status = check_lock_file(fd, pool->lock_name, error_out);
+    if (status == PMC_OK)
+        *fd_out = fd;
+    else
+        close(fd);
+    return status;
+}
+
+/* Open the lock file, making it, and close the gate behind us. It is not kept open while
+ * others have the gate, as a child of a fork() meanwhile would keep it too. */
 enum pmc_status
 files_enter_gate(struct pool *pool, struct pmc_error *error_out)
 {
-    for (;;) {
-        enum pmc_status status;
-        int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
-        int fd = openat(pool->directory_fd, pool->lock_name, flags | O_EXCL, 0600);
+    uint64_t began_ns = clock_now_ns();
 
-        pool->made_lock_file = fd >= 0;
-        if (fd < 0 && errno == EEXIST)
-            fd = openat(pool->directory_fd, pool->lock_name, flags, 0600);
-        if (fd < 0)
-            return fail_open(error_out, pool->directory_fd, pool->lock_name);
-        status = check_lock_file(fd, pool->lock_name, error_out);
-        if (status == PMC_OK && !seat_gate_close(fd, GATE_PATIENCE_NS))
-            status = pool_fail(error_out, PMC_ETIMEDOUT, 0,
-                               "another process has been opening %s for 10 s; "
-                               "see who holds a lock on %s",
-                               pool->heap_name, pool->lock_name);
-        if (status != PMC_OK) {
-            close(fd);
+    for (;;) {
+        int fd = -1;
+        enum pmc_status status = open_lock_file(pool, &fd, error_out);
+        bool closed;
+
+        if (status != PMC_OK)
             return status;
-        }
-        if (files_still_named(pool->directory_fd, pool->lock_name, fd)) {
+        closed = seat_gate_close(fd, 0);
+        if (closed && files_still_named(pool->directory_fd, pool->lock_name, fd)) {
             pool->lock_fd = fd;
             return PMC_OK;
         }
-        close(fd); /* the last one out removed it meanwhile */
+        close(fd); /* also when the last one out removed it meanwhile */
+        if (closed)
+            continue;
+        if (clock_now_ns() - began_ns >= GATE_PATIENCE_NS)
+            return pool_fail(error_out, PMC_ETIMEDOUT, 0,
+                             "another process has been opening %s for 10 s; "
+                             "see who holds a lock on %s",
+                             pool->heap_name, pool->lock_name);
+        seat_change_pause();
     }
 }
 

@@ -220,10 +220,8 @@ watch_forks(void)
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-/* Attaching and detaching keep out fork(): a child must find each pool either
- * attached, and then attach itself, or not at all. */
-static void
-lock_process(void)
+void
+seat_change_begin(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -231,21 +229,18 @@ lock_process(void)
     pthread_mutex_lock(&process_mutex);
 }
 
-static void
-remember_pool_locked(struct pool *pool)
+void
+seat_change_end(void)
 {
-    pool->next_in_process = process_pools;
-    process_pools = pool;
+    pthread_mutex_unlock(&process_mutex);
 }
 
-static void
-forget_pool_locked(const struct pool *pool)
+void
+seat_change_pause(void)
 {
-    for (struct pool **link = &process_pools; *link; link = &(*link)->next_in_process)
-        if (*link == pool) {
-            *link = pool->next_in_process;
-            break;
-        }
+    seat_change_end();
+    clock_sleep_ns(GATE_POLL_NS);
+    seat_change_begin();
 }
 
 struct fork_page *
@@ -268,29 +263,23 @@ bool
 seat_attach(struct pool *pool)
 {
     struct seat seat;
-    bool seated;
 
-    lock_process();
-    seated = take_seat(pool, pool->lock_fd, &seat);
-    if (seated) {
-        sit(pool, &seat);
-        remember_pool_locked(pool);
-    }
-    pthread_mutex_unlock(&process_mutex);
-    return seated;
+    if (!take_seat(pool, pool->lock_fd, &seat))
+        return false;
+    sit(pool, &seat);
+    pool->next_in_process = process_pools;
+    process_pools = pool;
+    return true;
 }
 
 void
-seat_detach_begin(struct pool *pool)
+seat_detach(const struct pool *pool)
 {
-    lock_process();
-    forget_pool_locked(pool);
-}
-
-void
-seat_detach_end(void)
-{
-    pthread_mutex_unlock(&process_mutex);
+    for (struct pool **link = &process_pools; *link; link = &(*link)->next_in_process)
+        if (*link == pool) {
+            *link = pool->next_in_process;
+            break;
+        }
 }
 
 void

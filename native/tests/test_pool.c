@@ -4,7 +4,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 
 #include "cache.h"
@@ -819,6 +821,76 @@ test_a_lock_that_a_dead_child_held_is_inherited(void)
     expect_dead_child_to_be_noticed(raw_clone);
 }
 
+/* ---- fork while another thread opens ---------------------------------- */
+
+static struct pmc_cache *opened_by_thread;
+
+static void *
+open_in_thread(void *options)
+{
+    opened_by_thread = open_with(options);
+    return NULL;
+}
+
+/* Fork while a thread waits at the gate, and end with a lock taken. */
+static void
+fork_while_opening(struct pmc_options *options, const struct signal_pipe *waits,
+                   pid_t *child_out)
+{
+    const struct timespec moment = {0, 50000000};
+    pthread_t thread;
+    pid_t child;
+
+    CHECK_EQ(pthread_create(&thread, NULL, open_in_thread, options), 0);
+    nanosleep(&moment, NULL);
+    child = fork();
+    if (child == 0)
+        for (;;)
+            pause();
+    *child_out = child;
+    give_signal(waits);
+    pthread_join(thread, NULL);
+    CHECK_EQ(shard_lock(&opened_by_thread->shards[0], false), PMC_OK);
+    raise(SIGKILL);
+}
+
+/* Planted bug: a child of a fork during pmc_open() has its parent's lock file open: the
+ * parent then seems to live, and whatever it held is held for ever. */
+static void
+test_a_child_that_is_made_during_an_open_does_not_hold_what_its_parent_holds(void)
+{
+    struct place place = make_place();
+    struct pmc_options options = options_at(&place, SIZE_BYTES);
+    struct flock gate = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+    struct signal_pipe waits = make_signal();
+    pid_t *grandchild = mmap(NULL, sizeof *grandchild, PROT_READ | PROT_WRITE,
+                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct pmc_cache *cache;
+    char lock_name[200];
+    pid_t child;
+    int gate_fd;
+
+    snprintf(lock_name, sizeof lock_name, "%s.lock", place.path);
+    gate_fd = open(lock_name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    CHECK_EQ(fcntl(gate_fd, F_OFD_SETLK, &gate), 0);
+    child = fork();
+    if (child == 0) {
+        close(gate_fd);
+        fork_while_opening(&options, &waits, grandchild);
+    }
+    await_signal(&waits);
+    close(gate_fd);
+    waitpid(child, NULL, 0);
+    cache = open_with(&options);
+    CHECK_EQ(put_text(cache, "k", "v"), PMC_OK);
+    check_sound(cache);
+    kill(*grandchild, SIGKILL);
+    pmc_close(cache);
+    munmap(grandchild, sizeof *grandchild);
+    close_signal(&waits);
+    remove_place(&place);
+}
+
 /* The parent ends first: the grandchild's pool must stay, under its path. */
 static void
 test_a_child_survives_its_parents_death(void)
@@ -992,6 +1064,7 @@ main(void)
     RUN(test_a_forked_child_has_a_place_of_its_own);
     RUN(test_a_child_of_a_raw_clone_has_a_place_of_its_own);
     RUN(test_a_lock_that_a_dead_child_held_is_inherited);
+    RUN(test_a_child_that_is_made_during_an_open_does_not_hold_what_its_parent_holds);
     RUN(test_a_child_survives_its_parents_death);
     RUN(test_preallocated_pools_take_their_size_at_once_and_others_do_not);
     RUN(test_a_full_file_system_makes_the_pool_evict);
