@@ -369,6 +369,9 @@ pmc_clear(struct pmc_cache *cache)
         if (status != PMC_OK)
             return status;
         shard_note_time_locked(shard, now);
+        /* Sizes that cannot be would outlast what they were damaged with. */
+        if (!shard_geometry_is_possible(shard))
+            shard_recover_locked(shard);
         shard_clear_locked(shard);
         shard_unlock(shard);
         give_all(shard, now);

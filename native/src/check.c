@@ -85,13 +85,39 @@ check_slot(const struct shard *shard, uint32_t primary, uint32_t slot,
     totals->payload_bytes += (uint64_t)head->key_size + (head->size & EXTENT_SIZE);
 }
 
+/* Each overflow bucket that was ever taken is in a chain or in the list of free ones. */
+static void
+check_overflow(const struct shard *shard, uint32_t chained, struct report *report)
+{
+    uint32_t used = shard->header->overflow_used;
+    uint32_t number = shard->header->overflow_free;
+    uint32_t free = 0;
+
+    for (; number != NO_BUCKET && free <= used; free++) {
+        if (number < shard->max_buckets || number - shard->max_buckets >= used ||
+            !index_bucket_is_empty(&shard->buckets[number])) {
+            broken(report, "bucket %u is listed as free, and cannot be", number);
+            return;
+        }
+        number = shard->links[number].next_free;
+    }
+    if (chained + free != used)
+        broken(report, "%u overflow buckets are in chains, %u are free, %u were taken",
+               chained, free, used);
+}
+
 static void
 check_index(const struct shard *shard, struct totals *totals, struct report *report)
 {
     uint32_t count = load_relaxed(&shard->header->bucket_count);
+    uint32_t chained = 0;
 
     if (count == 0 || count > shard->max_buckets) {
         broken(report, "there cannot be %u buckets", count);
+        return;
+    }
+    if (!shard_geometry_is_possible(shard)) {
+        broken(report, "sizes in the header contradict each other");
         return;
     }
     for (uint32_t primary = 0; primary < count; primary++) {
@@ -111,7 +137,24 @@ check_index(const struct shard *shard, struct totals *totals, struct report *rep
         }
         if (number != NO_BUCKET)
             broken(report, "the chain of bucket %u is too long", primary);
+        chained += (uint32_t)hops - 1;
     }
+    check_overflow(shard, chained, report);
+}
+
+/* Copies that processes keep, and loads under way, go by these. */
+static void
+check_versions(const struct shard *shard, struct report *report)
+{
+    for (uint32_t i = 0; i < SHARD_VERSIONS; i++)
+        if (load_relaxed(&shard->versions[i]) & 1) {
+            broken(report, "version %u is odd, and nobody is at work", i);
+            break;
+        }
+    for (uint32_t i = 0; i < LEASE_SETS * LEASE_WAYS; i++)
+        if (load_relaxed(&shard->leases[i].hash) != 0 &&
+            !(shard->header->lease_sets & UINT32_C(1) << i / LEASE_WAYS))
+            broken(report, "the lease at %u is in a set that is said to have none", i);
 }
 
 /* ---- extents --------------------------------------------------------- */
@@ -123,10 +166,26 @@ hole_is_listed(const struct shard *shard, uint32_t offset)
     const struct hole_head *hole = hole_at(shard, offset);
     uint32_t limit = shard_limit(shard);
 
+    if (hole->bin_next != NO_OFFSET &&
+        (hole->bin_next >= limit ||
+         hole_at(shard, hole->bin_next)->bin_previous != offset))
+        return false;
     if (hole->bin_previous == NO_OFFSET)
         return shard->header->bin_head[alloc_bin(hole->size)] == offset;
     return hole->bin_previous < limit &&
            hole_at(shard, hole->bin_previous)->bin_next == offset;
+}
+
+/* The map says which bins hold holes. */
+static void
+check_bins(const struct shard *shard, struct report *report)
+{
+    const struct shard_header *header = shard->header;
+
+    for (uint32_t bin = 0; bin < BIN_COUNT; bin++)
+        if ((header->bin_map[bin / 64] >> (bin % 64) & 1) !=
+            (header->bin_head[bin] != NO_OFFSET))
+            broken(report, "bin %u is empty, and is not", bin);
 }
 
 static void
@@ -278,7 +337,9 @@ pmc_check(struct pmc_cache *cache, char *report_text, size_t capacity)
             return (int)status;
         report.shard = number;
         check_index(shard, &totals, &report);
+        check_versions(shard, &report);
         check_extents(shard, &totals, &report);
+        check_bins(shard, &report);
         check_away(shard, &report);
         check_counters(shard, &totals, &report);
         shard_unlock(shard);

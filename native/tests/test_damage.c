@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
+#include "alloc.h"
 #include "cache.h"
 #include "pool_geometry.h"
 #include "pool_guard.h"
@@ -1144,6 +1145,66 @@ test_bus_errors_elsewhere_are_as_deadly_as_ever(void)
     pmc_close(cache);
 }
 
+/* ---- the check ------------------------------------------------------- */
+
+/* Is it noticed that a word of the shard's has another value? */
+#define EXPECT_NOTICE(cache, word, value)                                              \
+    do {                                                                               \
+        char report[4096];                                                             \
+        __typeof__(word) before = (word);                                              \
+                                                                                       \
+        (word) = (value);                                                              \
+        CHECK(pmc_check((cache), report, sizeof report) > 0);                          \
+        (word) = before;                                                               \
+        check_sound(cache);                                                            \
+    } while (0)
+
+/* Planted bug: no broken invariant but those that every operation goes by. */
+static void
+test_the_check_notices_what_no_operation_may(void)
+{
+    struct pmc_cache *cache = open_private(POOL_BYTES, PMC_EVICT_S3FIFO);
+    struct shard *shard = &cache->shards[0];
+    struct shard_header *header = shard->header;
+    struct pmc_lease lease;
+    uint32_t hole;
+
+    for (uint32_t number = 0; number < 200; number++) {
+        char key[32];
+        size_t size = make_key(key, number);
+
+        CHECK_EQ(pmc_put(cache, key, size, key, size, NULL), PMC_OK);
+    }
+    CHECK_EQ(pmc_lease_take(cache, "l", 1, 60000, &lease), PMC_OK);
+    check_sound(cache);
+    hole = alloc_large_hole(shard);
+    EXPECT_NOTICE(cache, hole_at(shard, hole)->bin_next, 0);
+    EXPECT_NOTICE(cache, header->bin_map[0], header->bin_map[0] ^ 1);
+    EXPECT_NOTICE(cache, header->bin_head[3], hole);
+    EXPECT_NOTICE(cache, header->overflow_free, 0);
+    EXPECT_NOTICE(cache, header->overflow_used, header->overflow_used ^ 1);
+    EXPECT_NOTICE(cache, header->overflow_limit, shard->max_overflow + 1);
+    EXPECT_NOTICE(cache, header->bucket_limit, shard->max_buckets + 1);
+    EXPECT_NOTICE(cache, header->ghost_sets, shard->ghost_sets + 1);
+    EXPECT_NOTICE(cache, header->lease_sets, 0);
+    EXPECT_NOTICE(cache, shard->versions[7], 1);
+    pmc_close(cache);
+}
+
+/* Planted bug: what is removed is all but what cannot be. */
+static void
+test_clearing_mends_sizes_that_cannot_be(void)
+{
+    struct pmc_cache *cache = open_private(POOL_BYTES, PMC_EVICT_S3FIFO);
+    struct shard *shard = &cache->shards[0];
+
+    CHECK_EQ(put_text(cache, "k", "v"), PMC_OK);
+    shard->header->bucket_limit = shard->max_buckets + 1;
+    CHECK_EQ(pmc_clear(cache), PMC_OK);
+    check_sound(cache);
+    pmc_close(cache);
+}
+
 int
 main(void)
 {
@@ -1172,5 +1233,7 @@ main(void)
     RUN(test_pools_whose_shards_are_zeroed_are_empty);
     RUN(test_another_version_or_architecture_is_refused_in_use_and_replaced_after);
     RUN(test_bus_errors_elsewhere_are_as_deadly_as_ever);
+    RUN(test_the_check_notices_what_no_operation_may);
+    RUN(test_clearing_mends_sizes_that_cannot_be);
     return check_report();
 }
