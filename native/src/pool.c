@@ -165,20 +165,11 @@ pool_shard_heap(const struct pool *pool, uint32_t number)
 
 /* ---- opening --------------------------------------------------------- */
 
-static bool
-is_of_this_boot(const struct pool_identity *identity)
-{
-    uint8_t boot_id[16];
-
-    files_read_boot_id(boot_id);
-    return memcmp(boot_id, identity->boot_id, sizeof boot_id) == 0;
-}
-
 /* What was to be kept is not: in one sentence, which the user's log is to have. status
  * is what opening its files came to. Of what was volatile nobody expects to find it. */
 static void
 say_why_replaced(const struct pool *pool, enum pmc_status status,
-                 const struct pool_identity *identity,
+                 const struct pool_identity *identity, bool is_of_this_boot,
                  const struct pmc_options *options, struct pmc_error *error_out)
 {
     const char *difference = files_first_difference(identity, options);
@@ -192,7 +183,7 @@ say_why_replaced(const struct pool *pool, enum pmc_status status,
                   "with %u (%08x): an empty pool replaces it",
                   pool->heap_name, identity->layout_version, identity->abi,
                   LAYOUT_VERSION, pool_abi());
-    else if (status != PMC_ENOT_POOL && !is_of_this_boot(identity))
+    else if (status != PMC_ENOT_POOL && !is_of_this_boot)
         pool_fail(error_out, PMC_OK, 0,
                   "%s was left before the machine was started, and its index did not "
                   "outlive that: an empty pool replaces it",
@@ -216,18 +207,22 @@ adopt_or_clear(struct pool *pool, const struct pmc_options *options, bool *adopt
                struct pmc_error *error_out)
 {
     struct pool_identity identity = {0};
+    uint8_t boot_id[sizeof identity.boot_id];
+    bool is_of_this_boot;
     struct stat about;
     enum pmc_status status;
 
     *adopted_out = false;
     if (fstatat(pool->directory_fd, pool->heap_name, &about, AT_SYMLINK_NOFOLLOW) !=
         0) {
+        if (errno != ENOENT)
+            return pool_fail_system(error_out, "examine", pool->heap_name);
         files_remove(pool);
         return PMC_OK;
     }
     status = files_open(pool, &identity, error_out);
     if ((status == PMC_ENOT_POOL && !(S_ISREG(about.st_mode) && about.st_size == 0)) ||
-        status == PMC_EOWNER || status == PMC_ESYSTEM)
+        status == PMC_EOWNER || status == PMC_ESYSTEM || status == PMC_ENOSPACE)
         return status;
     if (files_are_in_use(pool))
         return pool_fail(error_out, PMC_EDAMAGED, 0,
@@ -235,15 +230,18 @@ adopt_or_clear(struct pool *pool, const struct pmc_options *options, bool *adopt
                          "than %s: it was removed, or this is a second name of the "
                          "pool; restart them, or choose another path",
                          pool->heap_name, pool->lock_name);
+    if (!files_read_boot_id(boot_id))
+        return pool_fail_system(error_out, "tell the boot of", pool->heap_name);
+    is_of_this_boot = memcmp(boot_id, identity.boot_id, sizeof boot_id) == 0;
     if (status == PMC_OK && options->lifetime == PMC_RESTART &&
-        !files_first_difference(&identity, options) && is_of_this_boot(&identity)) {
+        !files_first_difference(&identity, options) && is_of_this_boot) {
         pool->origin = POOL_ADOPTED;
         *adopted_out = true;
         return PMC_OK;
     }
     if (error_out)
         *error_out = (struct pmc_error){0}; /* nothing has failed */
-    say_why_replaced(pool, status, &identity, options, error_out);
+    say_why_replaced(pool, status, &identity, is_of_this_boot, options, error_out);
     files_close(pool);
     files_remove(pool);
     return PMC_OK;

@@ -95,16 +95,21 @@ files_open_directory(struct pool *pool, const char *path, struct pmc_error *erro
 }
 
 /* The index goes beside a heap that is in DRAM anyway, else to shared memory
- * under a name that no other pool has, else beside. */
-static void
+ * under a name that no other pool has, else beside. False: there is shared memory, and it
+ * could not be looked into. */
+static bool
 name_index(struct pool *pool, uint64_t pool_id, bool in_dram)
 {
+    bool known = true;
+
     if (pool->index_directory_fd >= 0)
         close(pool->index_directory_fd);
     pool->index_directory_fd = -1;
-    if (in_dram)
+    if (in_dram) {
         pool->index_directory_fd =
             open(DRAM_DIRECTORY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        known = pool->index_directory_fd >= 0 || errno == ENOENT || errno == EACCES;
+    }
     if (pool->index_directory_fd >= 0)
         snprintf(pool->index_name, sizeof pool->index_name,
                  "pmemcache.%u.%016llx.index", (unsigned)geteuid(),
@@ -112,6 +117,7 @@ name_index(struct pool *pool, uint64_t pool_id, bool in_dram)
     else
         snprintf(pool->index_name, sizeof pool->index_name, "%.240s.index",
                  pool->heap_name);
+    return known;
 }
 
 int
@@ -278,7 +284,9 @@ open_lock_file(struct pool *pool, int *fd_out, struct pmc_error *error_out)
     status = check_lock_file(fd, pool->lock_name, error_out);
     if (status == PMC_OK)
         *fd_out = fd;
-    else
+    else if (pool->made_lock_file)
+        unlinkat(pool->directory_fd, pool->lock_name, 0);
+    if (status != PMC_OK)
         close(fd);
     return status;
 }
@@ -334,7 +342,7 @@ index_is_anothers(const struct pool *pool, int index_fd)
     struct stat ours;
 
     if (pread(index_fd, &header, sizeof header, 0) != sizeof header ||
-        !pool_index_heap(&header, &theirs))
+        pool_index_heap(&header, &theirs) != INDEX_HEAP_THERE)
         return false;
     return fstatat(pool->directory_fd, pool->heap_name, &ours, AT_SYMLINK_NOFOLLOW) !=
                0 ||
@@ -349,7 +357,7 @@ remove_noted_index(struct pool *pool)
 
     if (pread(pool->lock_fd, &pool_id, sizeof pool_id, 0) != sizeof pool_id)
         return;
-    name_index(pool, pool_id, true);
+    (void)name_index(pool, pool_id, true);
     if (pool->index_directory_fd < 0)
         return;
     index_fd = open_existing(pool->index_directory_fd, pool->index_name);
@@ -374,7 +382,7 @@ files_remove(struct pool *pool)
 
 /* ---- identity -------------------------------------------------------- */
 
-void
+bool
 files_read_boot_id(uint8_t boot_id_out[16])
 {
     char text[64] = {0};
@@ -382,9 +390,10 @@ files_read_boot_id(uint8_t boot_id_out[16])
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
     ssize_t size = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
 
-    if (fd >= 0)
-        close(fd);
     memset(boot_id_out, 0, 16);
+    if (fd < 0) /* where it never can be read, all boots look the same */
+        return errno == ENOENT || errno == EACCES || errno == EPERM;
+    close(fd);
     for (ssize_t i = 0; i < size && used < 32; i++) {
         char digit = text[i];
         int value = digit >= '0' && digit <= '9'   ? digit - '0'
@@ -397,6 +406,7 @@ files_read_boot_id(uint8_t boot_id_out[16])
             (uint8_t)((unsigned)boot_id_out[used / 2] << 4 | (unsigned)value);
         used++;
     }
+    return size >= 0;
 }
 
 /* Sets *identity_out to what a pool says of itself, also when it cannot be used. */
@@ -476,7 +486,8 @@ files_open(struct pool *pool, struct pool_identity *identity_out,
 
     if (status != PMC_OK)
         return status;
-    name_index(pool, identity_out->pool_id, identity_out->index_in_dram != 0);
+    if (!name_index(pool, identity_out->pool_id, identity_out->index_in_dram != 0))
+        return pool_fail_system(error_out, "open", DRAM_DIRECTORY);
     status = open_member(files_index_directory(pool), pool->index_name, &pool->index_fd,
                          &index_identity, error_out);
     if (status != PMC_OK)
@@ -622,11 +633,12 @@ files_create(struct pool *pool, const struct pmc_options *options,
     pool_geometry(options, limit_bytes, &identity);
     if (getrandom(&identity.pool_id, sizeof identity.pool_id, 0) < 0)
         return pool_fail_system(error_out, "number", pool->heap_name);
-    files_read_boot_id(identity.boot_id);
+    if (!files_read_boot_id(identity.boot_id))
+        return pool_fail_system(error_out, "tell the boot of", pool->heap_name);
     if (pool->named) {
         identity.index_in_dram = !is_dram(pool->directory_fd);
         note_pool_id(pool, identity.pool_id);
-        name_index(pool, identity.pool_id, identity.index_in_dram);
+        (void)name_index(pool, identity.pool_id, identity.index_in_dram);
         identity.index_in_dram = pool->index_directory_fd >= 0;
         if (identity.index_in_dram)
             pool_sweep_indexes(pool->index_directory_fd);

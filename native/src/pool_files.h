@@ -41,6 +41,7 @@ int files_index_directory(const struct pool *pool);
 /* The first option in which an existing pool differs, or NULL. */
 const char *files_first_difference(const struct pool_identity *identity,
                                    const struct pmc_options *options);
-void files_read_boot_id(uint8_t boot_id_out[16]);
+/* False: it cannot be read at the moment. */
+bool files_read_boot_id(uint8_t boot_id_out[16]);
 
 #endif

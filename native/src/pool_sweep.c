@@ -4,6 +4,7 @@
 #include "pool_sweep.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -42,7 +43,7 @@ pool_index_is_held(int index_fd)
     return false;
 }
 
-bool
+enum index_heap
 pool_index_heap(const struct pool_header *header, struct stat *about_out)
 {
     struct pool_identity identity;
@@ -51,15 +52,17 @@ pool_index_heap(const struct pool_header *header, struct stat *about_out)
 
     if (header->heap_path[0] != '/' ||
         !memchr(header->heap_path, '\0', sizeof header->heap_path))
-        return false;
+        return INDEX_HEAP_GONE;
     fd = open(header->heap_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
-        return false;
+        return errno == ENOENT || errno == ENOTDIR || errno == ELOOP
+                   ? INDEX_HEAP_GONE
+                   : INDEX_HEAP_UNKNOWN;
     same = pread(fd, &identity, sizeof identity, 0) == sizeof identity &&
            memcmp(&identity, &header->identity, sizeof identity) == 0 &&
            fstat(fd, about_out) == 0;
     close(fd);
-    return same;
+    return same ? INDEX_HEAP_THERE : INDEX_HEAP_GONE;
 }
 
 static bool
@@ -85,7 +88,7 @@ sweep_one(int directory_fd, const char *name)
         return;
     if (byte_lock(fd, F_WRLCK, HOLD_BYTE) &&
         (pread(fd, &header, sizeof header, 0) != sizeof header ||
-         !pool_index_heap(&header, &heap)))
+         pool_index_heap(&header, &heap) == INDEX_HEAP_GONE))
         unlinkat(directory_fd, name, 0);
     close(fd);
 }

@@ -25,7 +25,14 @@ bool pool_index_is_held(int index_fd);
  */
 void pool_sweep_indexes(int directory_fd);
 
-/* Is the heap that this index belongs to, by the path that it notes, still there? */
-bool pool_index_heap(const struct pool_header *header, struct stat *about_out);
+/* Is the heap that this index belongs to, by the path that it notes, still there? It may
+ * be that it cannot be told at the moment, as no more files can be opened. */
+enum index_heap {
+    INDEX_HEAP_THERE, /* *about_out is about it */
+    INDEX_HEAP_GONE,
+    INDEX_HEAP_UNKNOWN,
+};
+enum index_heap pool_index_heap(const struct pool_header *header,
+                                struct stat *about_out);
 
 #endif

@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 
 #include "cache.h"
 #include "check.h"
@@ -821,6 +822,63 @@ test_a_lock_that_a_dead_child_held_is_inherited(void)
     expect_dead_child_to_be_noticed(raw_clone);
 }
 
+/* ---- no more files may be opened --------------------------------------- */
+
+/* Open the first place's pool and make one at the second, with one more file allowed each
+ * time, from none on. */
+static void
+open_with_few_files(const struct pmc_options *kept, const struct pmc_options *other)
+{
+    int first_free = dup(0);
+    struct rlimit limit;
+
+    close(first_free);
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (int more = 0; more < 16; more++) {
+        struct pmc_error error;
+        enum pmc_status status;
+
+        limit.rlim_cur = (rlim_t)(first_free + more);
+        CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        status = try_open(kept, &error);
+        CHECK(status == PMC_OK || status == PMC_ESYSTEM);
+        CHECK(status == PMC_OK || strstr(error.message, "open files") != NULL);
+        (void)try_open(other, &error);
+    }
+}
+
+/* Planted bugs: who cannot look at a kept pool takes it for one of another boot, without an
+ * index, or for gone. */
+static void
+test_a_kept_pool_outlives_openers_that_have_no_more_files(void)
+{
+    static const char *const media[] = {"/tmp", "/dev/shm"};
+
+    for (int i = 0; i < 2; i++) {
+        struct place place = make_place_in(media[i]);
+        struct place other_place = make_place();
+        struct pmc_options options = restart_options(&place);
+        struct pmc_options other = options_at(&other_place, SIZE_BYTES);
+        struct pmc_cache *cache = open_with(&options);
+        pid_t child;
+
+        CHECK_EQ(put_text(cache, "k", "v"), PMC_OK);
+        pmc_close(cache);
+        child = fork();
+        if (child == 0) {
+            open_with_few_files(&options, &other);
+            check_exit();
+        }
+        check_child(child);
+        cache = open_with(&options);
+        CHECK(holds_text(cache, "k", "v"));
+        pmc_close(cache);
+        remove_kept(&place, SIZE_BYTES);
+        CHECK_EQ(count_files(other_place.directory, ""), 0);
+        remove_place(&other_place);
+    }
+}
+
 /* ---- fork while another thread opens ---------------------------------- */
 
 static struct pmc_cache *opened_by_thread;
@@ -1064,6 +1122,7 @@ main(void)
     RUN(test_a_forked_child_has_a_place_of_its_own);
     RUN(test_a_child_of_a_raw_clone_has_a_place_of_its_own);
     RUN(test_a_lock_that_a_dead_child_held_is_inherited);
+    RUN(test_a_kept_pool_outlives_openers_that_have_no_more_files);
     RUN(test_a_child_that_is_made_during_an_open_does_not_hold_what_its_parent_holds);
     RUN(test_a_child_survives_its_parents_death);
     RUN(test_preallocated_pools_take_their_size_at_once_and_others_do_not);
