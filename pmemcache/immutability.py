@@ -45,13 +45,20 @@ def is_immutable(value: Any) -> bool:
     enumerations, named tuples, and strings that say they are safe HTML (`__html__`) and have no
     attributes of their own.
     """
-    kind = type(value)
-    if kind in _PLAIN:
-        return True
-    if kind in _WITH_ZONE:
-        return value.tzinfo is None or type(value.tzinfo) in _PLAIN
-    if isinstance(value, enum.Enum):
-        return is_immutable(value.value)
-    if kind in _CONTAINERS or (isinstance(value, tuple) and hasattr(kind, "_fields")):
-        return not hasattr(value, "__dict__") and all(map(is_immutable, value))
-    return isinstance(value, str) and hasattr(value, "__html__") and not hasattr(value, "__dict__")
+    left = [value]  # a value may be deeper than calls can be
+    while left:
+        each = left.pop()
+        kind = type(each)
+        if kind in _PLAIN:
+            continue
+        if kind in _WITH_ZONE:
+            left.append(each.tzinfo)
+        elif isinstance(each, enum.Enum):
+            left.append(each.value)
+        elif hasattr(each, "__dict__"):
+            return False
+        elif kind in _CONTAINERS or (isinstance(each, tuple) and hasattr(kind, "_fields")):
+            left += each
+        elif not (isinstance(each, str) and hasattr(each, "__html__")):
+            return False
+    return True

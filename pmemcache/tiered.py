@@ -632,9 +632,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
 
     def _peek(self, key: Key) -> Reading | None:
         reading = self._warm.read(key)
-        if reading is None or (reading.fresh_ms is not None and reading.fresh_ms <= 0):
-            return None
-        return reading
+        return reading if reading is not None and reading.is_value else None
 
     def count(self, prefix: str) -> dict[str, int]:
         """Return the number of live entries in each tier whose keys begin with *prefix*.

@@ -110,6 +110,13 @@ class Reading(NamedTuple):
     begun: float = 0.0
     """A moment before it was read, by the clock of the reader: `fresh_ms` counts from no later."""
 
+    @property
+    def is_value(self) -> bool:
+        """Whether a `get` finds it: it is fresh, and no error that is remembered for loaders."""
+        if self.envelope is not None and self.envelope.is_error:
+            return False
+        return self.fresh_ms is None or self.fresh_ms > 0
+
 
 class WarmTier:
     """A pool of values.
@@ -273,7 +280,7 @@ class WarmTier:
             if found[0] is None:  # it went meanwhile, or the pool cannot serve
                 continue
             reading = self.read(key, found)
-            if reading is not None and (reading.fresh_ms is None or reading.fresh_ms > 0):
+            if reading is not None and reading.is_value:
                 return False
             if self.store(key, value, ttl_seconds, envelope=envelope, version=found[3]):
                 return True
@@ -294,12 +301,12 @@ class WarmTier:
         return max(0, self.pool.delete_many(keys) - dead)
 
     def is_dead(self, key: Key) -> bool:
-        """Whether there is an entry that no `get` finds: it is stale, or its tag was dropped."""
+        """Whether there is an entry that no `get` finds: stale, of a dropped tag, or an error."""
         found = self.look(key)
         if found[0] is None or not found[1] & ENVELOPED:
             return False
         reading = self.read(key, found)
-        return reading is None or (reading.fresh_ms is not None and reading.fresh_ms <= 0)
+        return reading is None or not reading.is_value
 
     def touch(self, key: Key, ttl_seconds: float | None) -> bool:
         """Give a fresh entry a new time to live; return whether there was one."""
@@ -309,7 +316,7 @@ class WarmTier:
                 return False
             if info.tag & ENVELOPED:
                 reading = self.read(key)
-                if reading is None or (reading.fresh_ms is not None and reading.fresh_ms <= 0):
+                if reading is None or not reading.is_value:
                     return False
                 ttl_seconds = _kept_seconds(ttl_seconds, reading.envelope)
             return self.pool.touch(key, ttl_seconds)
@@ -342,7 +349,7 @@ class WarmTier:
             found = self.look(key)
             reading = self.read(key, found)
             version = found[3]
-            if reading is None or (reading.fresh_ms is not None and reading.fresh_ms <= 0):
+            if reading is None or not reading.is_value:
                 if initial is None:
                     return None
                 if self.store(key, initial + delta, ttl_seconds, version=version):

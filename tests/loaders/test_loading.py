@@ -405,6 +405,31 @@ def test_negative_caching_remembers_an_error(make_cache: Make, clock: Any) -> No
     assert cache.get_or_load("k", lambda _key: 1) == 1
 
 
+def test_remembered_error_is_no_value(make_cache: Make) -> None:
+    """What `get` does not find is there for nothing else, and gives way to a value."""
+    cache = make_cache(load=pmemcache.LoadPolicy(negative_ttl_seconds=10))
+
+    def fail(key: str = "k") -> None:
+        with pytest.raises(KeyError):
+            cache.get_or_load(key, loader(KeyError("no"), []))
+
+    fail()
+    assert "k" not in cache
+    assert (cache.tier_of("k"), cache.ttl("k"), cache.count("k")["warm"]) == (None, None, 0)
+    assert list(cache) == []
+    assert cache.touch("k", 5) is False
+    assert cache.delete("k") is False
+    fail()
+    assert cache.add("k", 1)
+    assert cache.get("k") == 1
+    for key, store in (
+        ("a", lambda: cache.incr("a", initial=6)),
+        ("b", lambda: cache.setdefault("b", 7)),
+    ):
+        fail(key)
+        assert store() == cache.get(key) == 7
+
+
 def test_early_recompute(make_cache: Make, clock: Any) -> None:
     chances = iter([0.5, 0.5, 0.9, 0.5])
     cache = make_cache(load=pmemcache.LoadPolicy(early_beta=1), chance=lambda: next(chances, 0.5))

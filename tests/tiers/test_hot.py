@@ -8,6 +8,7 @@ import decimal
 import enum
 import fractions
 import os
+import sys
 import threading
 import uuid
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import pytest
 
 from pmemcache.hot import HotCache
 from pmemcache.immutability import is_immutable
+from pmemcache.sizes import size_of
 
 
 def of_bytes(capacity: int) -> HotCache:
@@ -175,6 +177,15 @@ def test_child_made_by_fork_begins_empty() -> None:
         os._exit(len(cache) * 2 + ("key" in cache))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert len(cache) == 1
+
+
+def test_value_deeper_than_calls_can_be_is_recognised() -> None:
+    value: Any = ()
+    for _level in range(5000):
+        value = (value, 1)
+    assert is_immutable(value)
+    assert not is_immutable((value, []))
+    assert size_of(value) > 5000 * sys.getsizeof((1, 2))
 
 
 class Colour(enum.Enum):
