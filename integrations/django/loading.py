@@ -75,9 +75,7 @@ def load(shared: SharedPool, operation: str, call: Callable[[Any], Any], once: O
     try:
         return call(cache)
     except PmemCacheError as error:
-        if _is_of_loader(error, once):
-            raise
-        shared.failed(operation, error)
+        _pass_over(shared, operation, error, once)
     return once()
 
 
@@ -93,19 +91,23 @@ async def aload(
     try:
         return await call(cache)
     except PmemCacheError as error:
-        if _is_of_loader(error, once):
-            raise
-        shared.failed(operation, error)
+        _pass_over(shared, operation, error, once)
     return await once.awaited()
 
 
-def _is_of_loader(error: PmemCacheError, once: Once) -> bool:
-    """Whether *error* is a loader's, and not one of the pool.
+def _pass_over(shared: SharedPool, operation: str, error: PmemCacheError, once: Once) -> None:
+    """Let *once* be called after *error*, which is one of the pool: an open one raises no OSError.
 
-    An open pool raises no OSError, so one of those is a loader's: of this call, or of the one that
-    it has waited for.
+    A `LoaderError` is all that could be sent of another's error. Here it is raised as what it is,
+    by which callers know it, so this call has to meet it itself.
+
+    Raises:
+        PmemCacheError: It is what *once* raised.
     """
-    return error is once.error or isinstance(error, LoaderError)
+    if error is once.error:
+        raise error
+    if not isinstance(error, LoaderError):
+        shared.failed(operation, error)
 
 
 class Loading(Counting):

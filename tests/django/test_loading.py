@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.cache import caches
 
-from pmemcache.errors import LoaderError, LockTimeoutError
+from pmemcache.errors import LockTimeoutError
 from pmemcache.integrations.django import PmemCache
 
 if TYPE_CHECKING:
@@ -138,14 +138,18 @@ def test_who_waits_gets_the_error_of_the_one_who_computes(
         calls.append(1)
         began.set()
         deadline = time.monotonic() + 30
-        while not cache._shared.cache().stats().load_waits and time.monotonic() < deadline:
+        while (
+            len(calls) == 1
+            and not cache._shared.cache().stats().load_waits
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.005)
         raise error
 
     def ask() -> Any:
         try:
             return cache.get_or_set("key", fail)
-        except (KeyError, ConnectionError, OddError, LoaderError) as raised:
+        except (KeyError, ConnectionError, OddError) as raised:
             return raised
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -154,10 +158,9 @@ def test_who_waits_gets_the_error_of_the_one_who_computes(
         second = pool.submit(ask)
         assert first.result(30) is error
         told = second.result(30)
+    assert repr(told) == repr(error)
     is_sent = serializer == "plain" and not isinstance(error, OddError)
-    assert type(told) is (type(error) if is_sent else LoaderError)
-    assert repr(error) in repr(told) or repr(error) in str(told)
-    assert calls == [1]
+    assert len(calls) == (1 if is_sent else 2)  # what cannot be sent is met by each
     assert "failed" not in caplog.text
 
 
