@@ -493,6 +493,10 @@ class Loading:
             if now is not None and now.is_fresh:
                 return _served(now)
             outcome = yield from self._share_steps(name[1], plan, here, deadline)
+        except Exception as error:  # it cannot be serialized, and would not be by others
+            report = _NOT_KEPT if isinstance(error, FAILURES) else error
+            raise
+        else:
             if isinstance(outcome.error, Exception):
                 report = outcome.error
             elif not outcome.is_kept:
@@ -527,7 +531,12 @@ class Loading:
             found: _Outcome | None = yield _Do(functools.partial(self._collect, key, plan, here))
             if found is not None:
                 return found
-            outcome = yield from self._load_here(key, plan, here, here.keep)
+            try:
+                outcome = yield from self._load_here(key, plan, here, here.keep)
+            except Exception as error:
+                told = _Outcome(error=error)
+                yield _Do(functools.partial(self._leave, key, lease.token, told, here))
+                raise
             yield _Do(functools.partial(self._leave, key, lease.token, outcome, here))
             return outcome
         finally:
@@ -591,9 +600,18 @@ class Loading:
     def _loaded(self, key: Key, plan: LoadPlan, outcome: _Outcome, ready: _Ready) -> None:
         """Store what was loaded, or remember the error; tell the waiters of the lease."""
         if outcome.error is None:
-            kept = self._keep(key, plan, outcome, ready)
-            if ready.token and not kept:
-                self._tell(key, ready.token, _NOT_KEPT)
+            report: Exception | str | None = None
+            try:
+                report = None if self._keep(key, plan, outcome, ready) else _NOT_KEPT
+            except FAILURES:
+                report = _NOT_KEPT
+                raise
+            except Exception as error:  # it cannot be serialized, and would not be by others
+                report = error
+                raise
+            finally:
+                if ready.token and report is not None:
+                    self._tell(key, ready.token, report)
         elif isinstance(outcome.error, Exception):
             self.counts.load_errors += 1
             self._remember_error(key, plan, outcome.error, ready)
@@ -601,11 +619,12 @@ class Loading:
                 self._tell(key, ready.token, outcome.error)
 
     def _keep(self, key: Key, plan: LoadPlan, outcome: _Outcome, ready: _Ready) -> bool:
-        """Store what was loaded; return False when its plan says that it is not to be kept."""
+        """Store what was loaded; return False when its plan or the pool does not keep it."""
         if not self._is_kept(plan, outcome):
             return False
-        self.counts.voided += not self._store(key, plan, outcome, ready)
-        return True
+        is_stored = self._store(key, plan, outcome, ready)
+        self.counts.voided += is_stored is False
+        return is_stored is not None
 
     @staticmethod
     def _is_kept(plan: LoadPlan, outcome: _Outcome) -> bool:
@@ -620,20 +639,25 @@ class Loading:
             # Another load, begun earlier, may have been stored: no value is right, that one is not.
             self._warm.delete(key)
 
-    def _store(self, key: Key, plan: LoadPlan, outcome: _Outcome, ready: _Ready) -> bool:
+    def _store(self, key: Key, plan: LoadPlan, outcome: _Outcome, ready: _Ready) -> bool | None:
+        """Return whether it was stored; False: its load is void; None: the pool cannot have it."""
         ttl = plan.ttl_of(outcome.value, self._chance())
         envelope = None
         if ready.tags or plan.grace_ms or plan.policy.early_beta:
             envelope = Envelope(ready.tags, plan.grace_ms, outcome.seconds * 1000)
         begun = self._clock()
-        stored = self._warm.store(
-            key,
-            outcome.value,
-            ttl,
-            envelope=envelope,
-            version=ready.version,
-            lease=ready.token,
-        )
+        try:
+            stored = self._warm.store_or_raise(
+                key,
+                outcome.value,
+                ttl,
+                envelope=envelope,
+                version=ready.version,
+                lease=ready.token,
+            )
+        except FAILURES as error:
+            self._warm.faults.write("storing", error)
+            return None
         self._keep_copy(key, outcome.value, stored, ttl, envelope, begun)
         return stored is not None
 

@@ -227,15 +227,30 @@ class WarmTier:
         Raises:
             Exception: Whatever the serializer raises for a value that it cannot serialize.
         """
-        payload, tag = self.codec.encode(key, value, envelope)
-        kept_seconds = _kept_seconds(ttl_seconds, envelope)
         try:
-            written = self.pool.put_versioned(
-                key, payload, ttl_seconds=kept_seconds, tag=tag, if_version=version, lease=lease
+            return self.store_or_raise(
+                key, value, ttl_seconds, envelope=envelope, version=version, lease=lease
             )
         except FAILURES as error:
             self._put_failed(key, error, is_forgotten=version is None)
             return None
+
+    def store_or_raise(  # noqa: PLR0913 - as store
+        self,
+        key: Key,
+        value: Any,
+        ttl_seconds: float | None,
+        *,
+        envelope: Envelope | None = None,
+        version: int | None = None,
+        lease: int = 0,
+    ) -> Stored | None:
+        """As `store`, but when the pool cannot serve, it raises what the pool does."""
+        payload, tag = self.codec.encode(key, value, envelope)
+        kept_seconds = _kept_seconds(ttl_seconds, envelope)
+        written = self.pool.put_versioned(
+            key, payload, ttl_seconds=kept_seconds, tag=tag, if_version=version, lease=lease
+        )
         if written is None:
             self.faults.writes += version is None
             return None

@@ -405,6 +405,38 @@ def test_negative_caching_remembers_an_error(make_cache: Make, clock: Any) -> No
     assert cache.get_or_load("k", lambda _key: 1) == 1
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"strict": True}, {"policy": "hot=1MiB,placement=hot-only"}]
+)
+@pytest.mark.parametrize("why", ["cannot be serialized", "too large", "no time to live"])
+def test_what_cannot_be_stored_is_not_waited_for_in_turn(
+    make_cache: Make, until: Any, options: dict[str, Any], why: str
+) -> None:
+    """Each of those who wait would else take the lease, load, and let the others wait on."""
+    cache = make_cache(**{"policy": "hot=1MiB,warm=1MiB", **options})
+    others, calls = threading.Barrier(3), []
+
+    def load(_key: str) -> Any:
+        calls.append(1)
+        if len(calls) > 1:
+            others.wait(20)  # it breaks where they load in turn
+        else:
+            until(lambda: cache.stats().load_waits >= 3)
+        if why == "too large":
+            return b"x" * (2 << 20)
+        return (each for each in "abc") if why == "cannot be serialized" else 1
+
+    def ttl_of(_value: Any) -> float:
+        message = "no time"
+        if why == "no time to live":
+            raise ValueError(message)
+        return 60
+
+    answers = together(4, lambda: len(cache.get_or_load("k", load, ttl_of)))
+    assert len(set(map(str, answers))) == 1
+    assert len(calls) == (4 if why == "too large" else 1)
+
+
 def test_remembered_error_is_no_value(make_cache: Make) -> None:
     """What `get` does not find is there for nothing else, and gives way to a value."""
     cache = make_cache(load=pmemcache.LoadPolicy(negative_ttl_seconds=10))
