@@ -75,7 +75,8 @@ class Codec:
             ("signer", signer, Signer),
         ):
             if not (given is None or isinstance(given, kind)):
-                message = f"{name}={given!r}: give a pmemcache.{kind.__name__}, or None"
+                # Not the value: it may be a secret.
+                message = f"{name} is a {type(given).__name__}: give a pmemcache.{kind.__name__}"
                 raise ConfigurationError(message)
         self._serializer = serializer_of(serializer)
         self._compression = compression

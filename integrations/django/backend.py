@@ -423,7 +423,14 @@ class PmemCache(Inspection):
         Args:
             timeout: Seconds that a result counts, or a function of the result that says so.
             options: Those of `pmemcache.cached`, but for `cache` and `ttl_seconds`.
+
+        Raises:
+            TypeError: One of these two is among them, or what `pmemcache.cached` refuses.
         """
+        for name, instead in (("cache", "this alias"), ("ttl_seconds", "timeout=")):
+            if name in options:
+                message = f"{name}= is not for the cache of an alias: it is {instead}"
+                raise TypeError(message)
         seconds = timeout if callable(timeout) else self._ttl_seconds(timeout)
         place = AliasCache(self)
         decorate: Any = cached(cache=lambda: place, ttl_seconds=seconds, **options)  # type: ignore[arg-type, return-value]

@@ -390,3 +390,9 @@ def test_cached_function_is_computed_while_the_pool_cannot_serve(
     assert asyncio.run(aanswer()) == 43
     with pytest.raises(LockTimeoutError):
         answer.cache_clear()
+
+
+@pytest.mark.parametrize("wrong", [{"cache": None}, {"ttl_seconds": 5}])
+def test_options_that_the_alias_has_are_refused(cache: PmemCache, wrong: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"{next(iter(wrong))}= is not for"):
+        cache.cached(**wrong)
