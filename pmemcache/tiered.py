@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pmemcache.awaited import AwaitedCache
+from pmemcache.binding import checked_ttl
 from pmemcache.codec import PLAIN_TAGS, Codec
 from pmemcache.copies import BUMP_AT, BUMP_MASK, Copies
 from pmemcache.envelope import Envelope, Generations, grace_ms_of
@@ -393,7 +394,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
     def touch(self, key: Any, ttl_seconds: float | None = None) -> bool:
         """Give *key* a new time to live, None for none; return whether it was there."""
         name = pool_key(key)
-        return (self._here or self._warm).touch(name, ttl_seconds)
+        return (self._here or self._warm).touch(name, checked_ttl(ttl_seconds))
 
     def incr(
         self,

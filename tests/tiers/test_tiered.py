@@ -334,6 +334,12 @@ def test_add_touch_ttl(cache: pmemcache.TieredCache, clock: Any) -> None:
     assert not cache.touch("key", 5)
 
 
+def test_touch_of_a_missing_key_refuses_what_is_no_time(cache: pmemcache.TieredCache) -> None:
+    for wrong, error in ((math.nan, ValueError), ("60", TypeError)):
+        with pytest.raises(error, match="ttl_seconds"):
+            cache.touch("missing", wrong)  # type: ignore[arg-type]
+
+
 def test_time_to_live_of_zero_deletes(cache: pmemcache.TieredCache) -> None:
     cache.set("key", 1)
     assert cache.set("key", 2, 0)
