@@ -758,6 +758,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
             KeyError: There is neither.
         """
         value = self.find(key, _MISSING)
+        self._misses += value is _MISSING
         if value is not _MISSING and self.delete(key):
             return value
         if default is _MISSING:
@@ -782,6 +783,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
             value = self._find(pool_key(key))
             if value is not _MISSING:
                 return value
+            self._misses += 1
             if self.add(key, default) or self._find(pool_key(key)) is _MISSING:
                 return default
 

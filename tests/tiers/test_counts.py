@@ -154,3 +154,13 @@ def test_option_of_the_cache_looks_ahead_for_all_that_load(make_cache: Make, clo
     assert [decorated(), decorated()] == [0, 1]
     assert cache.get("set") == "fresh"
     assert [cache.get("key"), cache.get("key")] == [2, 2]  # without a time to live there is no end
+
+
+@pytest.mark.parametrize("ask", ["pop", "setdefault"])
+def test_look_ups_of_a_mapping_are_counted(cache: pmemcache.TieredCache, ask: str) -> None:
+    counted = Counted(cache)
+    getattr(cache, ask)("missing", None)
+    assert counted("hot", "warm", "misses", "pool misses") == (0, 0, 1, 1)
+    cache.set("there", 1)
+    assert getattr(cache, ask)("there", None) == 1
+    assert counted("hot", "warm", "misses", "pool misses") == (0, 1, 1, 1)
