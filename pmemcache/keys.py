@@ -109,17 +109,19 @@ def _text(value: str) -> bytes:
 
 def _number(value: Any) -> bytes:
     """Write equal numbers alike."""
-    if isinstance(value, int):
-        return _ratio(int(value), 1)
+    if isinstance(value, numbers.Rational):  # an int is one
+        return _ratio(int(value.numerator), int(value.denominator))
     if isinstance(value, complex):
         if value.imag == 0:
             return _number(value.real)
         return b"c" + _number(value.real) + _number(value.imag)
-    if isinstance(value, numbers.Rational):
-        return _ratio(int(value.numerator), int(value.denominator))
     if isinstance(value, decimal.Decimal):
         return _decimal(value)
-    return _ratio(*value.as_integer_ratio()) if math.isfinite(value) else _endless(value)
+    try:
+        top, bottom = value.as_integer_ratio()
+    except (OverflowError, ValueError):
+        return _endless(value)
+    return _ratio(int(top), int(bottom))
 
 
 def _decimal(value: decimal.Decimal) -> bytes:
@@ -209,9 +211,16 @@ _WRITERS: Final[tuple[tuple[Any, Callable[[Any], bytes]], ...]] = (
 
 
 def _object(value: Any) -> bytes:
-    """Write an object that says itself what it is: `__cache_key__`, a model, a frozen dataclass."""
+    """Write an object that says itself what it is: `__cache_key__`, a model, a frozen dataclass.
+
+    Or a number of another kind, as NumPy has them.
+    """
     if hasattr(value, "__cache_key__"):
         return _named(value, canonical(value.__cache_key__()))
+    if isinstance(value, numbers.Integral) or (
+        isinstance(value, numbers.Real) and hasattr(value, "as_integer_ratio")
+    ):
+        return _number(value)
     meta = getattr(value, "_meta", None)
     if meta is not None and hasattr(value, "pk") and hasattr(meta, "label_lower"):
         return _model(value, meta.label_lower)

@@ -771,6 +771,18 @@ def test_equal_numbers_have_one_form(equal: tuple[Any, ...]) -> None:
     assert len({canonical(value) for value in equal}) == 1
 
 
+@pytest.mark.parametrize("kind", ["int64", "uint8", "float32", "float64", "longdouble"])
+def test_numbers_of_numpy_are_those_that_they_equal(kind: str) -> None:
+    numpy = pytest.importorskip("numpy")
+    number = getattr(numpy, kind)
+    assert canonical(number(7)) == canonical(7)
+    if "int" not in kind:
+        exact = fractions.Fraction(*map(int, number("0.1").as_integer_ratio()))
+        assert canonical(number("0.1")) == canonical(exact)
+        assert canonical(number("inf")) == canonical(math.inf)
+        assert canonical(number("nan")) == canonical(math.nan)
+
+
 @pytest.mark.parametrize(
     "value",
     [[], {}, set(), object(), lambda: 0, Row(None), (1, []), Decimal("1E+100000000")],
