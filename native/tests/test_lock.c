@@ -38,6 +38,7 @@ struct contest {
     _Atomic uint32_t word;
     uint64_t counter; /* deliberately not atomic: the lock protects it */
     int rounds;
+    pthread_barrier_t start;
 };
 
 static void *
@@ -47,10 +48,13 @@ count_up(void *context)
     const struct lock_wait wait = wait_of(always_lives, 60000);
     uint32_t owner = lock_owner(1, 1);
 
+    pthread_barrier_wait(&contest->start);
     for (int i = 0; i < contest->rounds; i++) {
         if (!CHECK_EQ(lock_take(&contest->word, owner, &wait), LOCK_TAKEN))
             break;
         contest->counter++;
+        for (int turn = 0; turn < 20; turn++) /* for long enough that others spin */
+            cpu_relax();
         lock_release(&contest->word, owner);
     }
     return NULL;
@@ -63,12 +67,49 @@ test_threads_exclude_each_other(void)
     pthread_t threads[4];
 
     contest.rounds = ROUNDS_OF(20000);
+    pthread_barrier_init(&contest.start, NULL, 4);
     for (int i = 0; i < 4; i++)
         pthread_create(&threads[i], NULL, count_up, &contest);
     for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
     CHECK_EQ(contest.counter, 4 * (uint64_t)contest.rounds);
     CHECK_EQ(atomic_load(&contest.word), 0);
+}
+
+struct sleeper {
+    _Atomic uint32_t word;
+    enum lock_result result;
+};
+
+static void *
+sleep_for_lock(void *context)
+{
+    struct sleeper *sleeper = context;
+    const struct lock_wait wait = wait_of(always_lives, 60000);
+
+    sleeper->result = LOCK_TIMED_OUT;
+    sleeper->result = lock_take(&sleeper->word, lock_owner(1, 1), &wait);
+    return NULL;
+}
+
+/* Planted bugs: who finds the lock free after a sleep takes it for a dead one's; it takes it
+ * and says something else. */
+static void
+test_who_slept_takes_what_was_given_back(void)
+{
+    struct sleeper sleeper = {.word = lock_owner(2, 1)};
+    pthread_t thread;
+
+    CHECK_EQ(pthread_create(&thread, NULL, sleep_for_lock, &sleeper), 0);
+    while (atomic_load(&sleeper.word) == lock_owner(2, 1))
+        clock_sleep_ns(100000);
+    CHECK(lock_is_held_by(&sleeper.word, lock_owner(2, 1)));
+    CHECK(lock_release(&sleeper.word, lock_owner(2, 1)));
+    pthread_join(thread, NULL);
+    CHECK_EQ(sleeper.result, LOCK_TAKEN);
+    CHECK(lock_is_held_by(&sleeper.word, lock_owner(1, 1)));
+    CHECK(lock_release(&sleeper.word, lock_owner(1, 1)));
+    CHECK_EQ(atomic_load(&sleeper.word), 0);
 }
 
 static void
@@ -201,8 +242,33 @@ test_a_live_owner_is_waited_for_and_a_dead_one_inherited(void)
     remove_place(&place);
 }
 
-/* The place of a dead owner is taken again: the word must not seem to be the
- * newcomer's, or it would be held for as long as that one lives. */
+/* Planted bug: a thread that must not sleep in here does. */
+static void
+test_a_thread_that_does_not_wait_is_told_so(void)
+{
+    struct place place = make_place();
+    struct pmc_cache *cache = open_impatient(&place, 50);
+    struct pmc_stats stats;
+    pid_t holder;
+
+    CHECK_EQ(put_text(cache, "k", "old"), PMC_OK);
+    holder = start_holder(cache);
+    pmc_thread_waits(false);
+    CHECK_EQ(put_text(cache, "k", "new"), PMC_EWOULD_WAIT);
+    CHECK_EQ(pmc_delete(cache, "k", 1, 0), PMC_EWOULD_WAIT);
+    pmc_thread_waits(true);
+    CHECK_EQ(put_text(cache, "k", "new"), PMC_ETIMEDOUT);
+    pmc_stats(cache, &stats);
+    CHECK_EQ(stats.lock_timeouts, 1);
+    kill_child(holder);
+    pmc_thread_waits(false); /* who inherits has waited */
+    CHECK_EQ(put_text(cache, "k", "new"), PMC_EWOULD_WAIT);
+    pmc_thread_waits(true);
+    CHECK_EQ(put_text(cache, "k", "new"), PMC_OK);
+    pmc_close(cache);
+    remove_place(&place);
+}
+
 /* Planted bug: every item waits for its lock. */
 static void
 test_a_batch_waits_in_vain_once(void)
@@ -234,6 +300,8 @@ test_a_batch_waits_in_vain_once(void)
     remove_place(&place);
 }
 
+/* The place of a dead owner is taken again: the word must not seem to be the
+ * newcomer's, or it would be held for as long as that one lives. */
 static void
 test_an_owner_whose_place_was_taken_again_is_dead(void)
 {
@@ -351,12 +419,14 @@ int
 main(void)
 {
     RUN(test_threads_exclude_each_other);
+    RUN(test_who_slept_takes_what_was_given_back);
     RUN(test_the_timeout_is_honoured);
     RUN(test_without_a_timeout_a_held_lock_is_busy);
     RUN(test_the_dead_are_inherited_however_short_the_timeout);
     RUN(test_what_was_left_is_inherited_at_once_by_who_would_wait);
     RUN(test_owner_words_tell_places_and_incarnations_apart);
     RUN(test_a_live_owner_is_waited_for_and_a_dead_one_inherited);
+    RUN(test_a_thread_that_does_not_wait_is_told_so);
     RUN(test_a_batch_waits_in_vain_once);
     RUN(test_an_owner_whose_place_was_taken_again_is_dead);
     RUN(test_all_who_wait_get_their_turn_after_a_death);

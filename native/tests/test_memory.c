@@ -13,6 +13,7 @@
 #include "alloc.h"
 #include "cache.h"
 #include "clock.h"
+#include "lock.h"
 #include "pool_guard.h"
 #include "support.h"
 
@@ -823,8 +824,12 @@ read_while_locked(const struct place *place)
     CHECK(atomic_load(&cache->pool->patches) != 0);
     while (atomic_load(&locked))
         clock_sleep_ns(1000000);
+    store_relaxed(&shard->header->lock, LOCK_LEFT); /* of somebody who died */
+    CHECK_EQ(shard_lock(shard, false), PMC_OK);
+    CHECK_EQ(atomic_load(&cache->pool->patches), 0);
+    shard_unlock(shard);
     check_keys(cache, 0, KEYS / 8, PMC_OK);
-    check_untroubled(cache);
+    check_sound(cache);
     pmc_close(cache);
 }
 
