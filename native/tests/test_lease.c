@@ -351,6 +351,31 @@ change(struct pmc_cache *cache, enum change what, uint64_t token)
     }
 }
 
+/* Planted bugs: one of these leaves the version as it was, or odd. */
+static void
+test_any_change_of_the_key_gives_it_another_version(void)
+{
+    for (enum change what = 0; what < RELEASE; what++) {
+        struct pmc_cache *cache = open_pool();
+        uint64_t before;
+
+        if (what != DELETE_NOTHING)
+            CHECK_EQ(put_text(cache, "k", "1"), PMC_OK);
+        before = version_of(cache, "k");
+        change(cache, what, 0);
+        if (!CHECK(version_of(cache, "k") > before && version_of(cache, "k") % 2 == 0))
+            fprintf(stderr, "    after change %d\n", (int)what);
+        before = version_of(cache, "k");
+        CHECK(get_text(cache, "none") == NULL);
+        CHECK_EQ(pmc_exists(cache, "k", 1),
+                 what == PUT || what == TOUCH || what == ADD || what == RECOVER
+                     ? PMC_OK
+                     : PMC_MISS);
+        CHECK_EQ(version_of(cache, "k"), before); /* reading changes nothing */
+        pmc_close(cache);
+    }
+}
+
 /* Planted bugs: one of these leaves the lease as it is. */
 static void
 test_any_change_of_the_key_makes_a_lease_void(void)
@@ -465,6 +490,7 @@ main(void)
     RUN(test_without_the_lock_no_lease_is_taken_or_released);
     RUN(test_keys_that_cannot_be_have_no_lease);
     RUN(test_a_loaded_value_is_stored_if_its_key_did_not_change);
+    RUN(test_any_change_of_the_key_gives_it_another_version);
     RUN(test_any_change_of_the_key_makes_a_lease_void);
     RUN(test_a_void_lease_ends_in_its_time);
     RUN(test_a_lease_is_made_void_after_others_of_its_set_ended);
