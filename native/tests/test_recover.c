@@ -315,6 +315,76 @@ test_no_number_is_given_twice(void)
     pmc_close(cache);
 }
 
+/* ---- numbers of the header ------------------------------------------------ */
+
+/* A number that readers go by. */
+struct number {
+    _Atomic uint32_t *in_header;
+    uint32_t value;
+    bool is_possible;
+    bool remembers; /* the shard, when it is recovered */
+};
+
+static void
+check_number_is_put_right(struct pmc_cache *cache, const struct number *number)
+{
+    struct shard *shard = &cache->shards[0];
+    uint64_t key = 7;
+
+    store_relaxed(number->in_header, number->value);
+    CHECK_EQ(shard_geometry_is_possible(shard), number->is_possible);
+    if (number->is_possible)
+        return;
+    recover(cache);
+    CHECK(shard_geometry_is_possible(shard));
+    CHECK_EQ(pmc_exists(cache, &key, sizeof key),
+             number->remembers ? PMC_OK : PMC_MISS);
+    put_number(cache, key, VALUE_BYTES);
+    CHECK_EQ(pmc_check(cache, NULL, 0), 0);
+}
+
+/* Only the number of buckets says where keys are. Planted bugs: one of them is not looked
+ * at, or not put right; the shard forgets for want of any; it remembers though its keys are
+ * elsewhere. */
+static void
+test_impossible_numbers_are_put_right(void)
+{
+    bool more = true;
+
+    for (size_t which = 0; more; which++) {
+        struct pmc_cache *cache = open_with_numbers(MANY_KEYS);
+        const struct shard *shard = &cache->shards[0];
+        struct shard_header *header = shard->header;
+        _Atomic uint32_t *bucket_limit = (_Atomic uint32_t *)&header->bucket_limit;
+        _Atomic uint32_t *overflow_used = (_Atomic uint32_t *)&header->overflow_used;
+        uint32_t count = load_relaxed(&header->bucket_count);
+        uint32_t overflow = load_relaxed(&header->overflow_limit);
+        const struct number numbers[] = {
+            {bucket_limit, shard->max_buckets, true, true},
+            {bucket_limit, shard->max_buckets + 1, false, true},
+            {bucket_limit, 0, false, true},
+            {bucket_limit, count, true, true},
+            {bucket_limit, count - 1, false, false},
+            {&header->bucket_count, 0, false, false},
+            {&header->bucket_count, header->bucket_limit, true, true},
+            {&header->bucket_count, header->bucket_limit + 1, false, false},
+            {&header->overflow_limit, shard->max_overflow, true, true},
+            {&header->overflow_limit, shard->max_overflow + 1, false, true},
+            {overflow_used, overflow, true, true},
+            {overflow_used, overflow + 1, false, true},
+            {&header->limit_blocks, shard->max_blocks, true, true},
+            {&header->limit_blocks, shard->max_blocks + 1, false, true},
+            {&header->ghost_sets, shard->ghost_sets, true, true},
+            {&header->ghost_sets, shard->ghost_sets + 1, false, true},
+        };
+
+        CHECK(count > 1 && shard->ghost_sets > 0);
+        check_number_is_put_right(cache, &numbers[which]);
+        more = which + 1 < sizeof numbers / sizeof *numbers;
+        pmc_close(cache);
+    }
+}
+
 /* ---- buckets that stay busy ---------------------------------------------- */
 
 static struct bucket *
@@ -607,6 +677,7 @@ main(void)
     RUN(test_of_entries_that_overlap_none_is_kept_and_all_others_are);
     RUN(test_an_entry_that_is_wrong_about_the_one_before_it_is_put_right);
     RUN(test_no_number_is_given_twice);
+    RUN(test_impossible_numbers_are_put_right);
     RUN(test_a_bucket_that_is_odd_for_nobody_is_recovered_by_who_reads);
     RUN(test_a_bucket_that_was_busy_for_long_is_read_and_not_recovered);
     RUN(test_a_bucket_that_two_chains_lead_to_is_left_in_one);
