@@ -1114,22 +1114,41 @@ signal_that_ends(void (*act)(void))
     return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
-static void
-touch_foreign_file(void)
+/* A page that its file does not have. */
+static volatile uint8_t *
+map_foreign_file_at(void *address)
 {
     int fd = memfd_create("foreign", MFD_CLOEXEC);
+    int fixed = address ? MAP_FIXED : 0;
     volatile uint8_t *page =
-        mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        mmap(address, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | fixed, fd, 0);
 
     signal(SIGALRM, SIG_DFL);
     alarm(PATIENCE_SECONDS);
-    page[0] = 1;
+    return page;
+}
+
+static void
+touch_foreign_file(void)
+{
+    map_foreign_file_at(NULL)[0] = 1;
 }
 
 static void
 send_bus_error(void)
 {
     raise(SIGBUS);
+}
+
+/* Where a pool was, and is no more. */
+static void
+touch_where_a_pool_was(void)
+{
+    struct pmc_cache *cache = open_private(POOL_BYTES, PMC_EVICT_LRU);
+    void *heap = cache->pool->heap;
+
+    pmc_close(cache);
+    map_foreign_file_at(heap)[0] = 1;
 }
 
 static void
@@ -1140,6 +1159,7 @@ test_bus_errors_elsewhere_are_as_deadly_as_ever(void)
     if (!SANITIZED) { /* sanitizers have a handler of their own, which exits */
         CHECK_EQ(signal_that_ends(touch_foreign_file), SIGBUS);
         CHECK_EQ(signal_that_ends(send_bus_error), SIGBUS);
+        CHECK_EQ(signal_that_ends(touch_where_a_pool_was), SIGBUS);
     }
     CHECK_EQ(put_text(cache, "k", "v"), PMC_OK);
     pmc_close(cache);
@@ -1205,6 +1225,151 @@ test_clearing_mends_sizes_that_cannot_be(void)
     pmc_close(cache);
 }
 
+/* ---- who was there before ------------------------------------------------ */
+
+#define WITH_INFO 7
+#define WITHOUT_INFO 8
+
+static uintptr_t expected_fault;
+
+static void
+answer_with_info(int number, siginfo_t *info, void *context)
+{
+    bool is_right = number == SIGBUS && context &&
+                    (info->si_code <= 0 || (uintptr_t)info->si_addr == expected_fault);
+
+    _exit(is_right ? WITH_INFO : 1);
+}
+
+static void
+answer_without_info(int number)
+{
+    _exit(number == SIGBUS ? WITHOUT_INFO : 1);
+}
+
+/* How a child ends that had an answer to SIGBUS before it opened a pool: its exit status,
+ * or minus the signal. */
+static int
+end_of_child(const struct sigaction *before, bool by_fault)
+{
+    volatile uint8_t *page;
+    pid_t child = fork();
+    int status;
+
+    if (child == 0) {
+        sigaction(SIGBUS, before, NULL);
+        (void)open_private(POOL_BYTES, PMC_EVICT_LRU);
+        page = map_foreign_file_at(NULL);
+        expected_fault = (uintptr_t)page;
+        if (by_fault)
+            page[0] = 1;
+        else
+            raise(SIGBUS);
+        _exit(0);
+    }
+    waitpid(child, &status, 0);
+    return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/* Planted bugs: whoever was there is forgotten, or told of a fault without its address; a
+ * signal that was sent and ignored kills; a fault that was ignored goes on for ever. Must
+ * be the first to open a pool in this process. */
+static void
+test_bus_errors_elsewhere_go_to_who_was_there_before(void)
+{
+    const struct sigaction with_info = {.sa_sigaction = answer_with_info,
+                                        .sa_flags = SA_SIGINFO};
+    const struct sigaction without = {.sa_handler = answer_without_info};
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
+
+    if (SANITIZED) {
+        printf("skipped: who was there before (the sanitizer handles SIGBUS)\n");
+        return;
+    }
+    for (unsigned by_fault = 0; by_fault < 2; by_fault++) {
+        CHECK_EQ(end_of_child(&with_info, by_fault), WITH_INFO);
+        CHECK_EQ(end_of_child(&without, by_fault), WITHOUT_INFO);
+        CHECK_EQ(end_of_child(&ignore, by_fault), by_fault ? -SIGBUS : 0);
+    }
+}
+
+/* ---- signals without an address ------------------------------------------ */
+
+/* A handler that came after ours sends the signal on. */
+static void
+raise_for_a_cut_file(bool in_heap)
+{
+    struct subject subject;
+    struct pmc_cache *others[2];
+    struct pmc_cache *closed;
+    struct pmc_cache *cache;
+
+    make_subject(&subject, PMC_EVICT_LRU);
+    closed = open_private(POOL_BYTES, PMC_EVICT_LRU);
+    others[0] = open_private(POOL_BYTES, PMC_EVICT_LRU);
+    cache = open_with(&subject.options);
+    others[1] = open_private(POOL_BYTES, PMC_EVICT_LRU);
+    pmc_close(closed);
+    cut(in_heap ? subject.heap.path : subject.index.path, HEAP_HEADER_BYTES);
+    raise(SIGBUS);
+    CHECK(pool_is_lost(cache->pool));
+    CHECK_EQ(put_text(cache, "k", "v"), PMC_EDAMAGED);
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK_EQ(put_text(others[i], "k", "another pool is not concerned"), PMC_OK);
+        pmc_close(others[i]);
+    }
+    pmc_close(cache);
+    drop_subject(&subject);
+    check_exit();
+}
+
+/* Planted bugs: the signal is passed on, and deadly; all pools are given up for it; a pool
+ * that is closed takes the guard of the others with it. */
+static void
+test_a_signal_without_address_is_for_the_pools_whose_files_are_cut(void)
+{
+    if (SANITIZED) {
+        printf("skipped: signals without address (the sanitizer handles SIGBUS)\n");
+        return;
+    }
+    for (unsigned in_heap = 0; in_heap < 2; in_heap++) {
+        pid_t child = fork();
+
+        if (child == 0)
+            raise_for_a_cut_file(in_heap);
+        check_child(child);
+    }
+}
+
+/* A process that another sends the signal to, when a file of its is cut. */
+static void
+test_a_signal_of_another_process_is_as_deadly_as_ever(void)
+{
+    struct subject subject;
+    struct pmc_cache *cache;
+    pid_t child;
+    int status = 0;
+
+    if (SANITIZED) {
+        printf("skipped: signals of others (the sanitizer handles SIGBUS)\n");
+        return;
+    }
+    make_subject(&subject, PMC_EVICT_LRU);
+    cache = open_with(&subject.options);
+    child = fork();
+    if (child == 0) {
+        alarm(PATIENCE_SECONDS);
+        for (;;)
+            pause();
+    }
+    cut(subject.heap.path, HEAP_HEADER_BYTES);
+    kill(child, SIGBUS);
+    waitpid(child, &status, 0);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+    pmc_close(cache);
+    drop_subject(&subject);
+}
+
 int
 main(void)
 {
@@ -1214,6 +1379,7 @@ main(void)
         signal(SIGSEGV, say_case);
         signal(SIGABRT, say_case);
     }
+    RUN(test_bus_errors_elsewhere_go_to_who_was_there_before);
     RUN(test_heads_and_tails_that_name_another_queue_are_recovered);
     RUN(test_bits_flipped_at_rest_harm_nothing_under_s3fifo);
     RUN(test_bits_flipped_at_rest_harm_nothing_under_lru);
@@ -1235,5 +1401,7 @@ main(void)
     RUN(test_bus_errors_elsewhere_are_as_deadly_as_ever);
     RUN(test_the_check_notices_what_no_operation_may);
     RUN(test_clearing_mends_sizes_that_cannot_be);
+    RUN(test_a_signal_without_address_is_for_the_pools_whose_files_are_cut);
+    RUN(test_a_signal_of_another_process_is_as_deadly_as_ever);
     return check_report();
 }

@@ -819,7 +819,9 @@ read_while_locked(const struct place *place)
     atomic_store(&locked, shard);
     signal(SIGALRM, give_lock_back);
     setitimer(ITIMER_REAL, &soon, NULL);
+    errno = ERANGE;
     CHECK_EQ(pages[1][0], 0);
+    CHECK_EQ(errno, ERANGE); /* what interrupts a program leaves no trace */
     CHECK(atomic_load(&locked) == NULL && !pool_is_lost(cache->pool));
     CHECK(atomic_load(&cache->pool->patches) != 0);
     while (atomic_load(&locked))
