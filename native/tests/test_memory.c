@@ -809,6 +809,7 @@ read_while_locked(const struct place *place)
     volatile uint8_t *pages[2];
     struct pmc_cache *cache = open_with_pages_away(place, pages);
     struct shard *shard = &cache->shards[1];
+    volatile int *number = &errno;
 
     CHECK_EQ(shard_lock(shard, false), PMC_OK);
     CHECK_EQ(pages[0][0], 0);
@@ -819,9 +820,9 @@ read_while_locked(const struct place *place)
     atomic_store(&locked, shard);
     signal(SIGALRM, give_lock_back);
     setitimer(ITIMER_REAL, &soon, NULL);
-    errno = ERANGE;
+    *number = ERANGE;
     CHECK_EQ(pages[1][0], 0);
-    CHECK_EQ(errno, ERANGE); /* what interrupts a program leaves no trace */
+    CHECK_EQ(*number, ERANGE); /* what interrupts a program leaves no trace */
     CHECK(atomic_load(&locked) == NULL && !pool_is_lost(cache->pool));
     CHECK(atomic_load(&cache->pool->patches) != 0);
     while (atomic_load(&locked))
