@@ -116,6 +116,16 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _print_diagnosis(found: Diagnosis) -> None:
+    if found.exists:
+        _print_facts(found)
+    for problem in found.problems:
+        print(f"problem      {problem}")
+    for advice in found.advice:
+        print(f"advice       {advice}")
+    print("A pool can be made here." if found.usable else "A pool cannot be made here.")
+
+
+def _print_facts(found: Diagnosis) -> None:
     kind = "DAX" if found.dax else "DRAM" if found.dram else "disk, through the page cache"
     print(f"directory    {found.directory} ({found.mode}, owner {found.owner})")
     print(f"file system  {found.file_system} on {found.mount_point} ({found.mount_options})")
@@ -123,11 +133,6 @@ def _print_diagnosis(found: Diagnosis) -> None:
     if found.dram:
         print(f"huge pages   {found.huge_pages}")
     print(f"free         {_amount(found.free_bytes, 'bytes')}")
-    for problem in found.problems:
-        print(f"problem      {problem}")
-    for advice in found.advice:
-        print(f"advice       {advice}")
-    print("A pool can be made here." if found.usable else "A pool cannot be made here.")
 
 
 def _stat(options: argparse.Namespace) -> int:

@@ -35,6 +35,8 @@ class Diagnosis:
     """The findings about one directory."""
 
     directory: str
+    exists: bool = True
+    """Without it, nothing else was found out."""
     file_system: str = "unknown"
     mount_point: str = "/"
     mount_options: str = ""
@@ -69,8 +71,8 @@ def diagnose(path: Path, *, probe: bool = True) -> Diagnosis:
             False.
     """
     directory = path if path.is_dir() else path.parent
-    found = Diagnosis(directory=os.path.realpath(directory))
-    if not directory.is_dir():
+    found = Diagnosis(directory=os.path.realpath(directory), exists=directory.is_dir())
+    if not found.exists:
         found.problems.append(f"{directory} does not exist: create it first")
         return found
     _look_at_mount(found)

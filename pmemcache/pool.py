@@ -303,8 +303,9 @@ class Pool:
 
         Args:
             if_version: Store only if nothing happened to *key* since it had this version. Keys
-                share versions, so another key's change may prevent it;
-            lease: not if this is the token of a lease that was taken since, and still stands.
+                share versions, so another key's change may prevent it.
+            lease: The token of a lease on *key*. While that stands and *key* was not changed since
+                it was taken, other keys' changes prevent nothing; 0: there is none.
         """
         if if_version is None:
             return self._door.put_versioned(key, value, ttl_seconds, tag)

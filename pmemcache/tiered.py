@@ -89,6 +89,7 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
         share: Hand out every hot value as one object, for callers that change none.
         strict: Raise when the pool cannot serve.
         clock: Counts seconds, for the deadlines of hot copies.
+        chance: Draws from 0 to 1, for jitter and for loading early.
 
     Raises:
         PmemCacheError: The pool cannot be opened; see `Pool`.
