@@ -170,6 +170,25 @@ cost_of_scanned(const struct shard *shard, const struct room *room,
     return window->cost + (uint64_t)window->going * room->move_price * HOMELESS_PRICE;
 }
 
+/* As long as the window is large enough: keep it if none was cheaper, and let its first
+ * extent go. Of two that cost the same, the one without a hole at its start is kept,
+ * which is a home for what is in it. */
+static void
+shorten_scanned(const struct shard *shard, const struct room *room,
+                struct window *window, struct window *cheapest, bool *damaged_out)
+{
+    while (!*damaged_out && window->end - window->start >= room->blocks) {
+        uint64_t cost = cost_of_scanned(shard, room, window);
+
+        if (cost <= cheapest->cost) {
+            *cheapest = *window;
+            cheapest->cost = cost;
+        }
+        scan_extent(shard, room, window->start, false, window, damaged_out);
+        window->start += (uint32_t)extent_blocks(shard, window->start);
+    }
+}
+
 enum pmc_status
 window_scan(struct shard *shard, const struct room *room, struct window *window_out)
 {
@@ -204,18 +223,7 @@ window_scan(struct shard *shard, const struct room *room, struct window *window_
         }
         scan_extent(shard, room, window.end, true, &window, &damaged);
         window.end += (uint32_t)blocks;
-        while (!damaged && window.end - window.start >= room->blocks) {
-            /* Of two that cost the same, the one without a hole at its start, which
-             * is a home for what is in it. */
-            uint64_t cost = cost_of_scanned(shard, room, &window);
-
-            if (cost <= window_out->cost) {
-                *window_out = window;
-                window_out->cost = cost;
-            }
-            scan_extent(shard, room, window.start, false, &window, &damaged);
-            window.start += (uint32_t)extent_blocks(shard, window.start);
-        }
+        shorten_scanned(shard, room, &window, window_out, &damaged);
         if (damaged)
             return PMC_EDAMAGED;
     }
