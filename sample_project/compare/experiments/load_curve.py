@@ -103,7 +103,5 @@ def _notes(bench: Bench, seen: dict[str, dict[float, list[Outcome]]]) -> list[st
         unserved = sum(one.unserved for by in seen[site.backend.key].values() for one in by)
         errors = sum(one.errors for by in seen[site.backend.key].values() for one in by)
         if unserved or errors:
-            notes.append(
-                f"{site.backend.label}: {unserved:,} requests unanswered, {errors} errors."
-            )
+            notes.append(f"{site.backend.label}: {unserved:,} unanswered, {errors} errors.")
     return notes
