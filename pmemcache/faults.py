@@ -1,4 +1,4 @@
-"""`Faults`: what a cache does when its pool cannot serve.
+"""`Faults`: what a cache does when its pool cannot serve; `FailureLog`: how often it says so.
 
 Reads become misses and writes are dropped, each is counted, and the log has one line for each kind
 of failure in a minute. With `strict` every failure raises. A wrong argument always raises.
@@ -7,10 +7,7 @@ of failure in a minute. With `strict` every failure raises. A wrong argument alw
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import time
-import weakref
 from typing import TYPE_CHECKING, Final
 
 from pmemcache.errors import (
@@ -28,7 +25,7 @@ from pmemcache.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FAILURES", "Faults"]
+__all__ = ["FAILURES", "FailureLog", "Faults"]
 
 FAILURES: Final = (
     AttachLimitError,
@@ -49,6 +46,41 @@ _LOG_INTERVAL_SECONDS: Final = 60.0
 logger: Final = logging.getLogger("pmemcache")
 
 
+class FailureLog:
+    """Logs failures, at most one line for each kind in a minute.
+
+    Takes no lock, which a child made by fork could find taken: two threads that fail at the same
+    moment may write a line each.
+
+    Args:
+        to: Where lines go, as warnings.
+        line: What they say, of the operation, the error, and how many of this kind were left out.
+        clock: Counts seconds.
+    """
+
+    def __init__(
+        self,
+        to: logging.Logger = logger,
+        line: str = "%s failed: %s (%d like it since the last such line)",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._logger = to
+        self._line = line
+        self._clock = clock
+        self._silent_until: dict[tuple[str, type[BaseException]], float] = {}
+        self._silenced: dict[tuple[str, type[BaseException]], int] = {}
+
+    def report(self, operation: str, error: BaseException) -> None:
+        """Log that *operation* failed with *error*, or count it until the minute is over."""
+        kind = (operation, type(error))
+        now = self._clock()
+        if now < self._silent_until.get(kind, now):
+            self._silenced[kind] = self._silenced.get(kind, 0) + 1
+            return
+        self._silent_until[kind] = now + _LOG_INTERVAL_SECONDS
+        self._logger.warning(self._line, operation, error, self._silenced.pop(kind, 0))
+
+
 class Faults:
     """Counts and logs failures, or raises them.
 
@@ -64,11 +96,7 @@ class Faults:
         self.reads = 0
         self.writes = 0
         self.undecodable = 0
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._silent_until: dict[tuple[str, type[BaseException]], float] = {}
-        self._silenced = 0
-        _every_faults.add(self)
+        self._log = FailureLog(clock=clock)
 
     def read(self, what: str, error: BaseException) -> None:
         """Count a read that failed: the caller answers with a miss.
@@ -91,37 +119,9 @@ class Faults:
     def decode(self, error: BaseException) -> None:
         """Count a value that cannot be decoded: a miss in any case, as after a deploy."""
         self.undecodable += 1
-        self._log("decoding", error)
+        self._log.report("decoding", error)
 
     def _report(self, what: str, error: BaseException) -> None:
         if self.strict:
             raise error
-        self._log(what, error)
-
-    def _log(self, what: str, error: BaseException) -> None:
-        kind = (what, type(error))
-        now = self._clock()
-        with self._lock:
-            if now < self._silent_until.get(kind, now):
-                self._silenced += 1
-                return
-            self._silent_until[kind] = now + _LOG_INTERVAL_SECONDS
-            silenced, self._silenced = self._silenced, 0
-        logger.warning(
-            "%s failed: %s (%d failures since the last such line)", what, error, silenced
-        )
-
-    def _forked(self) -> None:
-        """Go on in a child process, where another thread may have held the lock."""
-        self._lock = threading.Lock()
-
-
-_every_faults: Final[weakref.WeakSet[Faults]] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for faults in list(_every_faults):
-        faults._forked()  # noqa: SLF001 - of this module
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+        self._log.report(what, error)

@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from pmemcache.errors import ConfigurationError, PmemCacheError, PoolClosedError
+from pmemcache.faults import FailureLog
 from pmemcache.integrations.django.namespaces import Namespace
 from pmemcache.integrations.django.options import PoolRequest
 from pmemcache.serializers import serializer_of
@@ -35,33 +36,10 @@ logger: Final = logging.getLogger("pmemcache.django")
 FAILURES: Final = (PmemCacheError, OSError)
 
 _RETRY_OPEN_SECONDS: Final = 5.0
-_LOG_INTERVAL_SECONDS: Final = 60.0
+_FAILURE_LINE: Final = (
+    "cache %s failed and was answered as a miss: %s (%d like it since the last such line)"
+)
 _NOTHING_HOT: Final[Mapping[Any, object]] = {}
-
-
-class FailureLog:
-    """Logs failures, at most one line per operation and kind of error in a minute."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start with nothing reported; *clock* counts seconds."""
-        self._clock = clock
-        self._silent_until: dict[tuple[str, type[BaseException]], float] = {}
-        self._silenced: dict[tuple[str, type[BaseException]], int] = {}
-
-    def report(self, operation: str, error: BaseException) -> None:
-        """Log that *operation* failed with *error*, or count it until the minute is over."""
-        kind = (operation, type(error))
-        now = self._clock()
-        if now < self._silent_until.get(kind, now):
-            self._silenced[kind] = self._silenced.get(kind, 0) + 1
-            return
-        self._silent_until[kind] = now + _LOG_INTERVAL_SECONDS
-        logger.warning(
-            "cache %s failed and was answered as a miss: %s (%d like it since the last such line)",
-            operation,
-            error,
-            self._silenced.pop(kind, 0),
-        )
 
 
 class SharedPool:
@@ -71,7 +49,7 @@ class SharedPool:
         """Remember what to open; nothing is opened yet. *clock* counts seconds."""
         self.request = request
         self.serializer = serializer_of(request.serializer)
-        self.log = FailureLog(clock)
+        self.log = FailureLog(logger, _FAILURE_LINE, clock)
         self.hot: Mapping[Any, object] = _NOTHING_HOT
         """This process's copies by key: one of a key in here is likely, not sure, to be good."""
         self.find: Callable[[Any, Any], Any] = self._open_and_find

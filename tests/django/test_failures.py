@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pmemcache.errors import DamagedPoolError, LockTimeoutError, NoSpaceError, PmemCacheError
+from pmemcache.faults import FailureLog
 from pmemcache.integrations.django.options import PoolRequest
-from pmemcache.integrations.django.sharing import FailureLog, SharedPool
+from pmemcache.integrations.django.sharing import SharedPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +86,7 @@ def test_log_has_one_line_a_minute_and_counts_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock()
-    log = FailureLog(clock)
+    log = FailureLog(clock=clock)
     for _ in range(5):
         log.report("get", LockTimeoutError("locked"))
     log.report("set", LockTimeoutError("locked"))
