@@ -127,8 +127,7 @@ run-serve: ## the site
 	cd sample_project && ../$(BIN)/python manage.py load_places
 	@echo "The sample site is at http://$(ADDRESS)/ until you press Ctrl-C."
 	@echo "What its cache does is at http://$(ADDRESS)/ops/."
-	cd sample_project && SAMPLE_CACHE=$${SAMPLE_CACHE:-pmemcache_hot} \
-		../$(BIN)/gunicorn config.wsgi --workers 4 --bind $(ADDRESS)
+	cd sample_project && ../$(BIN)/gunicorn config.wsgi --workers 4 --bind $(ADDRESS)
 
 # The parts of bench. Figures go to build/bench and benchmarks/results, with the machine that made them.
 

@@ -32,7 +32,7 @@ HOT_PART = 4
 class CacheChoice:
     """Which cache the site uses and how much memory it may take."""
 
-    backend: str = "pmemcache"
+    backend: str = "pmemcache_hot"
     location: str = ""
     budget_bytes: int = 64 * 1024 * 1024
     entry_bytes: int = 4096

@@ -1,7 +1,7 @@
 """Settings of the sample site. Everything that varies comes from the environment.
 
 SAMPLE_DB                 database file; default build/sample/places.sqlite3 in the repository
-SAMPLE_CACHE              pmemcache (default) | pmemcache_hot | none | locmem | redis |
+SAMPLE_CACHE              pmemcache_hot (default) | pmemcache | none | locmem | redis |
                           django_redis | memcached | diskcache | filebased
 SAMPLE_CACHE_LOCATION     Redis: unix:///path.sock; Memcached: unix:/path.sock; files: a directory;
                           pmemcache: pool file, empty for the default

@@ -18,13 +18,13 @@ def cache_setting(**environ: str) -> dict[str, object]:
     return caches_setting(CacheChoice.from_environment(environ))["default"]
 
 
-def test_pmemcache_with_64_mib_is_the_default() -> None:
+def test_pmemcache_with_64_mib_for_pool_and_hot_tiers_is_the_default() -> None:
     setting = cache_setting()
     assert setting["BACKEND"] == "pmemcache.integrations.django.PmemCache"
     assert setting["LOCATION"] == ""
     assert setting["OPTIONS"] == {
-        "size": 64 * 1024 * 1024,
-        "hot_size": 0,
+        "size": 48 * 1024 * 1024,
+        "hot_size": 4 * 1024 * 1024,
         "lifetime": "volatile",
         "single_flight": True,
     }
