@@ -154,8 +154,8 @@ def _check_place(alias: str, request: PoolRequest, place: Diagnosis) -> Iterator
         yield Warning(
             f'{_name(alias)}: lifetime="restart" on {place.file_system} keeps the pool while '
             "workers restart, but not when the host or its container does.",
-            hint="If that is what you want, add 'pmemcache.W006' to SILENCED_SYSTEM_CHECKS; "
-            "otherwise choose a LOCATION on persistent memory or a disk.",
+            hint="If that is what you want, add 'pmemcache.W006' to SILENCED_SYSTEM_CHECKS. "
+            "No other LOCATION outlives the host either, as the index is in memory.",
             id="pmemcache.W006",
         )
 
