@@ -153,6 +153,7 @@ check_versions(const struct shard *shard, struct report *report)
         }
     for (uint32_t i = 0; i < LEASE_SETS * LEASE_WAYS; i++)
         if (load_relaxed(&shard->leases[i].hash) != 0 &&
+            !(load_relaxed(&shard->leases[i].deadline) & LEASE_VOID) &&
             !(shard->header->lease_sets & UINT32_C(1) << i / LEASE_WAYS))
             broken(report, "the lease at %u is in a set that is said to have none", i);
 }
