@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,8 +126,7 @@ def attach_as_nobody(path: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def public_directory() -> Iterator[Path]:
     """A sticky directory that every user can reach."""
-    directory = Path(f"/dev/shm/pmemcache-test-{os.getpid()}")  # noqa: S108 - made here
-    directory.mkdir()
+    directory = Path(tempfile.mkdtemp(prefix="pmemcache-test-", dir="/dev/shm"))
     directory.chmod(0o1777)
     yield directory
     for path in directory.iterdir():

@@ -29,8 +29,9 @@
 #define PROBE_KEY (KEYS - 1)
 #define COUNTER_KEY "counter"
 #define COUNTER_VALUE 41
-#define LOCK_TIMEOUT_MS 2000u
-#define PATIENCE_NS UINT64_C(1500000000)
+#define LOCK_TIMEOUT_MS 20000u
+/* Below any wait, above what a busy machine takes for itself. */
+#define PATIENCE_NS UINT64_C(8000000000)
 #define SURVIVALS 3
 #define STEPS_MAX 20000
 #define LONG_TTL_MS (INT64_C(1) << 33)

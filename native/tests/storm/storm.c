@@ -101,7 +101,7 @@ struct totals {
 
 static struct board *board;
 static struct settings settings = {
-    .kills = 2000, .at_least = 1000, .seconds = 90, .seed = 1, .workers = 4};
+    .kills = 2000, .at_least = 1000, .seconds = 600, .seed = 1, .workers = 4};
 static struct totals totals;
 
 /* ---- what is stored -------------------------------------------------- */
