@@ -137,6 +137,10 @@ _ADVICE: Final[Mapping[int, str]] = {
         "integer, or delete the key"
     ),
     lib.PMC_EOVERFLOW: "the sum would leave the signed 64-bit range; the value stays as it was",
+    lib.PMC_EDAMAGED: (
+        "the pool's files were damaged, cut short, or closed by other code (a daemon that closes "
+        "all descriptors has to do so before it opens a pool): close the pool and open it anew"
+    ),
     lib.PMC_ECLOSED: "the pool is closed: make a new Pool on its path",
 }
 

@@ -28,7 +28,9 @@
  *   A file that is cut short while it is mapped is noticed by a handler of
  *   SIGBUS, which the first pmc_open() of a process installs: from then on the
  *   process sees an empty pool and changes are refused with PMC_EDAMAGED, until
- *   it closes the cache and opens it anew. A SIGBUS that is not about a pool goes
+ *   it closes the cache and opens it anew. The same becomes of a pool whose descriptors
+ *   were closed by other hands, which is noticed before anything is done with files
+ *   that have their numbers by then. A SIGBUS that is not about a pool goes
  *   to the handler that was there before; one that is installed later must pass
  *   on what it does not know.
  *

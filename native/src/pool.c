@@ -66,6 +66,8 @@ allocate(struct pool *pool, int fd, uint64_t offset_bytes, uint64_t size_bytes)
 {
     int result;
 
+    if (!pool_has_its_files(pool))
+        (void)guard_give_up(pool);
     if (pool_is_lost(pool))
         return PMC_ENOSPACE;
     do
@@ -117,6 +119,10 @@ pool_release_heap(struct pool *pool, uint64_t offset_bytes, uint64_t size_bytes)
 {
     int result;
 
+    if (!pool_has_its_files(pool)) {
+        (void)guard_give_up(pool);
+        return false;
+    }
     do
         result = fallocate(pool->heap_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                            (off_t)offset_bytes, (off_t)size_bytes);
@@ -426,6 +432,21 @@ remove_if_last(struct pool *pool)
     }
 }
 
+/* Numbers that others have made theirs are not ours to close. */
+static void
+forget_other_files(struct pool *pool)
+{
+    if (pool->lock_fd >= 0 && !file_is_marked(pool->lock_fd, pool->lock_mark)) {
+        pool->lock_fd = -1;
+        pool->directory_fd = -1;
+        pool->index_directory_fd = -1;
+    }
+    if (!file_is_marked(pool->index_fd, pool->index_mark))
+        pool->index_fd = -1;
+    if (!file_is_marked(pool->heap_fd, pool->heap_mark))
+        pool->heap_fd = -1;
+}
+
 void
 pool_close(struct pool *pool)
 {
@@ -434,8 +455,10 @@ pool_close(struct pool *pool)
     seat_change_begin();
     seat_detach(pool);
     STEP("detach.begin");
-    if (attached && pool->named && pool->published &&
-        pool->header->identity.lifetime == PMC_VOLATILE)
+    if (!pool_has_its_files(pool))
+        forget_other_files(pool);
+    else if (attached && pool->named && pool->published &&
+             pool->header->identity.lifetime == PMC_VOLATILE)
         remove_if_last(pool);
     release(pool);
     seat_change_end();

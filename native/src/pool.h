@@ -16,6 +16,8 @@
 #ifndef PMC_POOL_H
 #define PMC_POOL_H
 
+#include <sys/stat.h>
+
 #include "base.h"
 #include "layout.h"
 
@@ -33,6 +35,12 @@ struct seat {
     int lock_fd;
     uint32_t place;
     uint32_t owner;
+};
+
+/* Which file a descriptor was opened for. */
+struct file_mark {
+    dev_t device;
+    ino_t inode;
 };
 
 struct pool {
@@ -54,6 +62,9 @@ struct pool {
     int heap_fd;
     int index_fd;
     int lock_fd;
+    struct file_mark heap_mark;
+    struct file_mark index_mark;
+    struct file_mark lock_mark;
     int directory_fd;
     int index_directory_fd;
     char heap_name[256];
@@ -97,6 +108,40 @@ static inline bool
 pool_is_lost(const struct pool *pool)
 {
     return UNLIKELY(load_acquire(&pool->lost));
+}
+
+static inline bool
+file_mark_of(int fd, struct file_mark *mark_out)
+{
+    struct stat about;
+
+    if (fstat(fd, &about) != 0)
+        return false;
+    *mark_out = (struct file_mark){about.st_dev, about.st_ino};
+    return true;
+}
+
+static inline bool
+file_is_marked(int fd, struct file_mark mark)
+{
+    struct file_mark now;
+
+    return file_mark_of(fd, &now) && now.device == mark.device &&
+           now.inode == mark.inode;
+}
+
+/*
+ * Are the descriptors still those of the pool's files? Others may have closed them, as
+ * daemons begin by closing all there are, and the numbers then become those of other
+ * files: nothing may be allocated, released, mapped or locked there, and the pool is to
+ * be given up. Asked before each system call that would do so. Async-signal-safe.
+ */
+static inline bool
+pool_has_its_files(const struct pool *pool)
+{
+    return file_is_marked(pool->lock_fd, pool->lock_mark) &&
+           file_is_marked(pool->index_fd, pool->index_mark) &&
+           file_is_marked(pool->heap_fd, pool->heap_mark);
 }
 
 /* Where this process counts. */

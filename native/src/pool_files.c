@@ -47,6 +47,10 @@ map_files(struct pool *pool, const struct pool_identity *identity,
     if (heap == MAP_FAILED)
         return pool_fail_system(error_out, "map", pool->heap_name);
     pool->heap = heap;
+    if (!file_mark_of(pool->heap_fd, &pool->heap_mark) ||
+        !file_mark_of(pool->index_fd, &pool->index_mark) ||
+        !file_mark_of(pool->lock_fd, &pool->lock_mark))
+        return pool_fail_system(error_out, "examine", pool->heap_name);
     store_relaxed(&pool->own, pool->attachments); /* the first, until it has one */
     return PMC_OK;
 }

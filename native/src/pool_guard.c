@@ -141,7 +141,8 @@ guard_mend_slowly(struct pool *pool)
         return;
     /* Before, so that a page replaced meanwhile is not forgotten. */
     atomic_fetch_and(&pool->patches, ~PATCHED);
-    if (mmap(pool->heap, pool->heap_bytes, PROT_READ | PROT_WRITE,
+    if (!pool_has_its_files(pool) ||
+        mmap(pool->heap, pool->heap_bytes, PROT_READ | PROT_WRITE,
              MAP_SHARED | MAP_NORESERVE | MAP_FIXED, pool->heap_fd, 0) == MAP_FAILED)
         guard_give_up(pool);
 }
@@ -152,7 +153,7 @@ guard_mend_slowly(struct pool *pool)
 static bool
 answer_fault_of(struct pool *pool, uintptr_t at)
 {
-    if (lies_within(at, pool->heap, pool->heap_bytes) &&
+    if (lies_within(at, pool->heap, pool->heap_bytes) && pool_has_its_files(pool) &&
         !is_cut_short(pool->index_fd, pool->index_bytes) &&
         !is_cut_short(pool->heap_fd, pool->heap_bytes) &&
         answer_missing_page(pool, at - (uintptr_t)pool->heap))

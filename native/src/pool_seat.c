@@ -91,6 +91,8 @@ pool_owner_lives(void *context, uint32_t owner)
         return false; /* no process ever wrote this: damaged */
     if (owner == mine)
         return true; /* another thread of this process */
+    if (!pool_has_its_files(pool))
+        return guard_give_up(pool); /* nothing is known of anybody, and we seem dead */
     if (!lock_owner_is(owner, place,
                        load_acquire(&pool->attachments[place].incarnation)) &&
         !MUTANT("skip-incarnation"))
@@ -133,7 +135,8 @@ reopen_lock_file(const struct pool *pool)
 static void
 reserve_for_child(struct pool *pool)
 {
-    int fd = reopen_lock_file(pool);
+    int fd =
+        file_is_marked(pool->lock_fd, pool->lock_mark) ? reopen_lock_file(pool) : -1;
 
     pool->child = (struct seat){.lock_fd = -1};
     if (fd >= 0 && take_seat(pool, fd, &pool->child))
@@ -160,11 +163,13 @@ attach_child(struct pool *pool)
         store_relaxed(&pool->owner, 0);
         pool->lock_fd = -1;
         (void)guard_give_up(pool);
-        close(pool->index_fd); /* open, it would look as if it were in use */
+        if (file_is_marked(pool->index_fd, pool->index_mark))
+            close(pool->index_fd); /* open, it would look as if it were in use */
         pool->index_fd = -1;
     }
     /* Kept open, it would make a parent that died look alive. */
-    close(inherited);
+    if (file_is_marked(inherited, pool->lock_mark))
+        close(inherited);
 }
 
 uint32_t

@@ -822,6 +822,99 @@ test_a_lock_that_a_dead_child_held_is_inherited(void)
     expect_dead_child_to_be_noticed(raw_clone);
 }
 
+/* ---- descriptors that others close --------------------------------------- */
+
+#define THEIRS 12 /* files that take the numbers of what was closed */
+#define THEIR_BYTES (2 * SIZE_BYTES)
+
+static void
+write_theirs(const struct place *place, int fds[THEIRS])
+{
+    static uint8_t bytes[THEIR_BYTES];
+
+    fill_pattern(bytes, sizeof bytes, 7);
+    for (int i = 0; i < THEIRS; i++) {
+        char path[200];
+
+        snprintf(path, sizeof path, "%s/theirs %d", place->directory, i);
+        fds[i] = open(path, O_RDWR | O_CREAT, 0600);
+        CHECK_EQ(write(fds[i], bytes, sizeof bytes), sizeof bytes);
+    }
+}
+
+static void
+check_theirs(const int fds[THEIRS])
+{
+    static uint8_t bytes[THEIR_BYTES];
+    struct stat about;
+
+    for (int i = 0; i < THEIRS; i++) {
+        CHECK(fstat(fds[i], &about) == 0 && about.st_size == (off_t)sizeof bytes);
+        CHECK_EQ(pread(fds[i], bytes, sizeof bytes, 0), sizeof bytes);
+        CHECK(has_pattern(bytes, sizeof bytes, 7));
+    }
+}
+
+/* Use a pool as long as it works, give back and take again, and leave it. */
+static void
+use_and_leave(struct pmc_cache *cache)
+{
+    static const uint8_t value[50000];
+    char key[16];
+
+    for (int i = 0; i < 100; i++) {
+        snprintf(key, sizeof key, "key %d", i % 20);
+        if (i < 40)
+            (void)pmc_delete(cache, key, strlen(key), 0);
+        else
+            (void)pmc_put(cache, key, strlen(key), value, sizeof value, NULL);
+    }
+    CHECK_EQ(put_text(cache, "k", "v"), PMC_EDAMAGED);
+    CHECK(!get_text(cache, "k"));
+    if (fork() == 0)
+        _exit(0);
+    wait(NULL);
+    pmc_close(cache);
+}
+
+/* As a daemon that closes all descriptors. Planted bugs: memory is given back, or
+ * allocated, in whatever file has the number of the heap by now; leaving closes it. */
+static void
+test_descriptors_that_others_closed_are_used_no_more(void)
+{
+    static const char *const media[] = {"/tmp", "/dev/shm"};
+
+    for (int i = 0; i < 2; i++) {
+        struct place place = make_place_in(media[i]);
+        pid_t child = fork();
+
+        if (child == 0) {
+            struct pmc_options options = options_at(&place, SIZE_BYTES);
+            struct pmc_cache *cache;
+            int fds[THEIRS];
+
+            options.memory = PMC_MEMORY_CONSERVATIVE;
+            cache = open_with(&options);
+            for (int number = 0; number < 20; number++) {
+                static const uint8_t value[50000];
+                char key[16];
+
+                snprintf(key, sizeof key, "key %d", number);
+                CHECK_EQ(pmc_put(cache, key, strlen(key), value, sizeof value, NULL),
+                         PMC_OK);
+            }
+            for (int fd = 3; fd < 100; fd++)
+                close(fd);
+            write_theirs(&place, fds);
+            use_and_leave(cache);
+            check_theirs(fds);
+            check_exit();
+        }
+        check_child(child);
+        remove_place(&place);
+    }
+}
+
 /* ---- no more files may be opened --------------------------------------- */
 
 /* Open the first place's pool and make one at the second, with one more file allowed each
@@ -1122,6 +1215,7 @@ main(void)
     RUN(test_a_forked_child_has_a_place_of_its_own);
     RUN(test_a_child_of_a_raw_clone_has_a_place_of_its_own);
     RUN(test_a_lock_that_a_dead_child_held_is_inherited);
+    RUN(test_descriptors_that_others_closed_are_used_no_more);
     RUN(test_a_kept_pool_outlives_openers_that_have_no_more_files);
     RUN(test_a_child_that_is_made_during_an_open_does_not_hold_what_its_parent_holds);
     RUN(test_a_child_survives_its_parents_death);
