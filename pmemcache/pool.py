@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Final, NoReturn, TypeVar, overload
 
 from pmemcache.binding import Attachment, Door, WithoutWaiting, open_door, peek
 from pmemcache.config import PoolOptions, parse_size, resolve_path
@@ -57,6 +57,8 @@ class Pool:
     holds a lock stands still; a put then returns False instead.
     """
 
+    _mapping: _Mapping | None = None  # what __del__ needs of one that was not made
+
     def __init__(  # noqa: PLR0913 - the options of a pool, by keyword
         self,
         path: str | os.PathLike[str] | None = None,
@@ -102,7 +104,6 @@ class Pool:
             LockTimeoutError: A process stopped while it was creating the pool.
             SystemCallError: The operating system refused for another reason.
         """
-        self._mapping: _Mapping | None = None  # what __del__ needs when the rest fails
         options = PoolOptions(
             size_bytes=None if size is None else parse_size(size),
             lifetime=lifetime,
@@ -115,8 +116,7 @@ class Pool:
         )
         self._options = options
         self._path = None if path is None else resolve_path(path)
-        mapping = _REGISTRY.join(self._path, options)
-        self._mapping = mapping
+        self._mapping = mapping = _REGISTRY.join(self._path, options)
         self._door: Door = open_door(mapping.attachment)
         self.without_waiting = WithoutWaiting(self._door)
         """A context for calls in the thread of an event loop: none waits, one that had to raises
@@ -404,6 +404,7 @@ class Pool:
         made the room, with no lock held, and may use the pool. What it raises goes to
         `sys.unraisablehook`.
         """
+        _check_callback(callback)
         if callback is None:
             self._attachment.set_on_evict(None)
             return
@@ -422,6 +423,7 @@ class Pool:
         The get then looks once more, so what the callback puts under the key is what it returns. A
         miss inside the callback calls nothing. Otherwise as `on_evict`.
         """
+        _check_callback(callback)
         if callback is None:
             self._attachment.set_on_miss(None)
             return
@@ -482,6 +484,18 @@ class Pool:
             self._mapping = None
             _REGISTRY.abandon(mapping)
 
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: the copy's end would close the pool of the original.
+
+        Raises:
+            TypeError: Always.
+        """
+        message = (
+            "a Pool is of one process and cannot be pickled or copied: pass its path, and make "
+            "pmemcache.Pool(path, size) of it"
+        )
+        raise TypeError(message)
+
     def __repr__(self) -> str:
         """Name the pool's file."""
         state = "closed " if self.closed else ""
@@ -494,6 +508,12 @@ class Pool:
             message = "the pool is closed: make a new Pool on its path"
             raise PoolClosedError(message)
         return mapping.attachment
+
+
+def _check_callback(callback: object) -> None:
+    if not (callback is None or callable(callback)):
+        message = f"a callback is a function or None, not {type(callback).__name__}"
+        raise TypeError(message)
 
 
 class _Mapping:

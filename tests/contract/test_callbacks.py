@@ -66,6 +66,12 @@ def test_miss_inside_on_miss_calls_nothing(pool: pmemcache.Pool) -> None:
     assert missed == [b"outer", b"outer2"]
 
 
+def test_what_cannot_be_called_is_no_callback(pool: pmemcache.Pool) -> None:
+    for register in (pool.on_evict, pool.on_miss):
+        with pytest.raises(TypeError, match="a function or None, not int"):
+            register(5)  # type: ignore[arg-type]
+
+
 def test_callback_can_be_removed(pool: pmemcache.Pool) -> None:
     missed: list[bytes] = []
     pool.on_miss(lambda _pool, key: missed.append(key))

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import gc
 import itertools
+import pickle
 import subprocess
 import sys
 import threading
@@ -153,3 +155,22 @@ def test_interpreter_exit_removes_a_volatile_pool(pool_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert not pool_path.exists()
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+@pytest.mark.filterwarnings("error")
+def test_pool_is_not_copied_for_the_copy_would_close_it(
+    pool: pmemcache.Pool, duplicate: Callable[[object], object]
+) -> None:
+    pool.put("key", b"value")
+    with pytest.raises(TypeError, match="pass its path"):
+        duplicate(pool)
+    gc.collect()
+    assert pool.get("key") == b"value"
+
+
+@pytest.mark.filterwarnings("error")
+def test_pool_that_was_not_made_leaves_without_a_word() -> None:
+    with pytest.raises(TypeError, match="no_option"):
+        pmemcache.Pool(None, "1MiB", no_option=1)  # type: ignore[call-arg]
+    gc.collect()
