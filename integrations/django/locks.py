@@ -7,6 +7,7 @@ owner. A process that is killed while it holds one is found out by the next that
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Final
@@ -40,6 +41,8 @@ class LockNotOwnedError(LockError):
 
 class Lock:
     """A lock that one thread of one process of the host has at a time. Not reentrant.
+
+    A child made by fork has none of its parent's locks.
 
     Args:
         pool: Returns the open pool; raises what the pool does.
@@ -116,6 +119,7 @@ class Lock:
         if not lease.granted:
             return lease
         self._held.token = lease.token
+        self._held.pid = os.getpid()
         return None
 
     # Giving it back
@@ -125,9 +129,10 @@ class Lock:
 
         Raises:
             LockNotOwnedError: Its time was over before.
-            LockError: It was not acquired, or by another thread.
+            LockError: It was not acquired, or by another thread, or by the process that this one
+                was forked from.
         """
-        token = getattr(self._held, "token", None)
+        token = self._token()
         if token is None:
             message = "cannot release a lock that this thread has not acquired"
             raise LockError(message)
@@ -136,13 +141,18 @@ class Lock:
             message = "the lock's timeout was over before it was released: give it a longer one"
             raise LockNotOwnedError(message)
 
+    def _token(self) -> int | None:
+        """Return the token of the lock; None where this thread has not acquired it."""
+        token: int | None = getattr(self._held, "token", None)
+        return token if token is not None and self._held.pid == os.getpid() else None
+
     async def arelease(self) -> None:
         """As `release`."""
         self.release()
 
     def owned(self) -> bool:
         """Return whether this thread has acquired the lock, and its time is not over."""
-        token = getattr(self._held, "token", None)
+        token = self._token()
         return token is not None and not self._pool().lease_wait(self._key, token, 0)
 
     def locked(self) -> bool:
@@ -191,6 +201,7 @@ class Lock:
 
 
 class _Held:
-    """The token of a lock that any thread may release."""
+    """The token of a lock that any thread of the process may release."""
 
     token: int | None = None
+    pid = 0

@@ -53,6 +53,28 @@ def test_block_that_fails_gives_it_back(cache: PmemCache) -> None:
     assert not cache.lock("name").locked()
 
 
+@pytest.mark.parametrize("thread_local", [True, False])
+def test_child_cannot_release_what_its_parent_holds(
+    cache: PmemCache, *, thread_local: bool
+) -> None:
+    lock = cache.lock("name", thread_local=thread_local)
+    lock.acquire()
+    child = os.fork()
+    if child == 0:
+        status = 3
+        try:
+            status = int(lock.owned())
+            lock.release()
+        except LockError:
+            status += 10
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 10
+    assert lock.owned()
+    lock.release()
+    assert cache.lock("name").acquire(blocking=False) is True
+
+
 def test_it_is_free_after_its_timeout(cache: PmemCache) -> None:
     lock = cache.lock("name", timeout=0.05)
     lock.acquire()
