@@ -458,7 +458,210 @@ test_a_bucket_that_was_busy_for_long_is_read_and_not_recovered(void)
     pmc_close(cache);
 }
 
+/* ---- what the dead writer was about --------------------------------------- */
+
+static struct entry_head *
+head_of(const struct shard *shard, uint64_t key)
+{
+    return entry_at(shard, slot_offset(shard, slot_of(shard, key)));
+}
+
+/* The intent of a writer of this key, who died. */
+static void
+intend(struct shard *shard, uint64_t key, enum intent_kind kind, bool is_odd)
+{
+    struct shard_header *header = shard->header;
+    struct bucket *primary = primary_of(shard, key);
+
+    header->intent_old = index_read_slot(shard, slot_of(shard, key));
+    header->intent_deadline = 0;
+    header->intent_checksum = head_of(shard, key)->checksum;
+    store_relaxed(&header->intent_slot, slot_of(shard, key));
+    store_relaxed(&header->intent_bucket, (uint32_t)(primary - shard->buckets));
+    store_relaxed(&header->intent_kind, (uint32_t)kind);
+    if (is_odd)
+        index_write_begin(primary);
+}
+
+/* A bucket that is even was changed in full, or not at all. Planted bug: what was intended
+ * is taken back all the same. */
+static void
+test_what_is_whole_is_not_taken_back(void)
+{
+    for (enum intent_kind kind = INTENT_NONE; kind <= INTENT_TOUCH; kind++) {
+        struct pmc_cache *cache = open_with_keys();
+        struct shard *shard = &cache->shards[0];
+        uint64_t epoch = load_relaxed(&shard->header->epoch);
+
+        intend(shard, 7, kind, false);
+        shard->header->intent_old.tag = 0;
+        recover(cache);
+        CHECK_EQ(load_relaxed(&shard->header->intent_kind), INTENT_NONE);
+        CHECK_EQ(load_relaxed(&shard->header->epoch), epoch + 1);
+        check_all_are_kept(cache);
+    }
+}
+
+/* Planted bugs: one is taken for another; the deadline's high half or its checksum stays; the
+ * intent is remembered, and taken back again when other things have happened. */
+static void
+test_what_is_torn_is_taken_back_or_cleared(void)
+{
+    for (enum intent_kind kind = INTENT_SLOT; kind <= INTENT_TOUCH; kind++) {
+        struct pmc_cache *cache = open_with_keys();
+        struct shard *shard = &cache->shards[0];
+        uint64_t key = 7;
+        uint32_t slot = slot_of(shard, key);
+        struct slot_content torn = index_read_slot(shard, slot);
+        struct entry_head *head = head_of(shard, key);
+
+        intend(shard, key, kind, true);
+        if (kind == INTENT_UPDATE) {
+            torn.offset = 1;
+            index_write_slot(shard, slot, &torn);
+        } else if (kind == INTENT_TOUCH) {
+            head->deadline_low = 1;
+            head->deadline_high = 1;
+            head->checksum ^= 1;
+        }
+        CHECK_EQ(shard_lock(shard, false), PMC_OK);
+        shard_recover_locked(shard);
+        shard_unlock(shard);
+        CHECK_EQ(load_relaxed(&shard->header->intent_kind), INTENT_NONE);
+        CHECK_EQ(load_relaxed(&shard->header->damaged), 0);
+        CHECK_EQ(pmc_exists(cache, &key, sizeof key),
+                 kind == INTENT_SLOT ? PMC_MISS : PMC_OK);
+        CHECK(kind != INTENT_TOUCH || entry_deadline(head) == 0);
+        CHECK_EQ(pmc_check(cache, NULL, 0), 0);
+        pmc_close(cache);
+    }
+}
+
+/* Planted bugs: the slot or the bucket is not looked at before it is followed. */
+static void
+test_an_intent_that_leads_nowhere_is_forgotten(void)
+{
+    for (enum intent_kind kind = INTENT_SLOT; kind <= INTENT_TOUCH; kind++)
+        for (unsigned which = 0; which < 3; which++) {
+            struct pmc_cache *cache = open_with_keys();
+            struct shard *shard = &cache->shards[0];
+
+            intend(shard, 7, kind, true);
+            if (which == 0)
+                store_relaxed(&shard->header->intent_slot, NO_SLOT - 1);
+            else if (which == 1)
+                store_relaxed(&shard->header->intent_bucket, NO_BUCKET - 1);
+            else /* a slot that has nothing */
+                store_relaxed(&shard->header->intent_slot, BUCKET_STRIDE - 1);
+            recover(cache);
+            CHECK_EQ(load_relaxed(&shard->header->intent_kind), INTENT_NONE);
+            check_all_are_kept(cache);
+        }
+}
+
+/* ---- slots that lead nowhere ----------------------------------------------- */
+
+/* Planted bugs: such a slot is kept; it is not counted; its neighbours go too. */
+static void
+test_slots_that_lead_nowhere_are_dropped_and_counted(void)
+{
+    for (unsigned which = 0; which < 4; which++) {
+        struct pmc_cache *cache = open_with_keys();
+        struct shard *shard = &cache->shards[0];
+        uint64_t key = 7;
+        uint32_t slot = slot_of(shard, key);
+        struct slot_content content = index_read_slot(shard, slot);
+        struct pmc_stats stats = {0};
+
+        if (which == 0)
+            content.offset = shard_limit(shard);
+        else if (which == 1)
+            content.offset = UINT32_MAX;
+        else if (which == 2)
+            content.offset++; /* inside of the entry */
+        else
+            content.tag ^= TAG_HASH & -TAG_HASH; /* of another hash */
+        index_write_slot(shard, slot, &content);
+        recover(cache);
+        CHECK_EQ(pmc_stats(cache, &stats), PMC_OK);
+        CHECK_EQ(stats.entries, KEYS - 1);
+        CHECK_EQ(stats.damaged, which < 3);
+        CHECK_EQ(pmc_exists(cache, &key, sizeof key), PMC_MISS);
+        put_number(cache, key, VALUE_BYTES);
+        check_all_are_kept(cache);
+    }
+}
+
 /* ---- chains of buckets --------------------------------------------------- */
+
+/* How often each overflow bucket is in a chain or free. */
+static void
+count_uses(const struct shard *shard, uint32_t *uses, uint32_t most)
+{
+    uint32_t at;
+    uint32_t hops = 0;
+
+    for (uint32_t number = 0; number < load_relaxed(&shard->header->bucket_count);
+         number++)
+        for (at = index_chain_next(shard, number); at != NO_BUCKET;
+             at = index_chain_next(shard, at)) {
+            if (!CHECK(at - shard->max_buckets < most && hops++ < most))
+                return;
+            CHECK(!index_bucket_is_empty(&shard->buckets[at]));
+            uses[at - shard->max_buckets]++;
+        }
+    for (at = shard->header->overflow_free; at != NO_BUCKET;
+         at = shard->links[at].next_free) {
+        if (!CHECK(at - shard->max_buckets < most && hops++ < most))
+            return;
+        CHECK(index_bucket_is_empty(&shard->buckets[at]));
+        uses[at - shard->max_buckets]++;
+    }
+}
+
+static void
+empty_overflow_bucket(struct shard *shard, uint32_t number)
+{
+    for (uint32_t way = 0; way < BUCKET_SLOTS; way++)
+        index_clear_slot(shard, number * BUCKET_STRIDE + way);
+}
+
+/* Planted bugs: an empty bucket stays in its chain; a bucket is lost, or free and in a chain;
+ * what header says of them is believed. */
+static void
+test_every_overflow_bucket_is_in_one_chain_or_free(void)
+{
+    for (unsigned which = 0; which < 4; which++) {
+        struct pmc_cache *cache = open_with_numbers(MANY_KEYS);
+        struct shard *shard = &cache->shards[0];
+        struct shard_header *header = shard->header;
+        uint32_t used = header->overflow_used;
+        uint32_t *uses = calloc(used, sizeof *uses);
+        unsigned emptied = 0;
+
+        if (!CHECK(used > 1 && uses))
+            abort();
+        for (uint32_t i = 0; i < used && which != 3; i += 2) {
+            empty_overflow_bucket(shard, shard->max_buckets + i);
+            emptied++;
+        }
+        if (which == 1)
+            header->overflow_free = shard->max_buckets; /* in a chain, that is */
+        else if (which == 2)
+            header->overflow_free = NO_BUCKET - 1;
+        else if (which == 3)
+            header->overflow_used = 0;
+        recover(cache);
+        count_uses(shard, uses, used);
+        /* Without its number, what is empty at the end may never have been used. */
+        for (uint32_t i = 0; i < used; i++)
+            CHECK_EQ(uses[i], i < header->overflow_used);
+        CHECK(which == 3 || header->overflow_used == used);
+        CHECK(which == 3 || emptied > 0);
+        free(uses);
+        pmc_close(cache);
+    }
+}
 
 /* Let the chain of a bucket that has none go on with an overflow bucket of another. */
 static bool
@@ -680,6 +883,11 @@ main(void)
     RUN(test_impossible_numbers_are_put_right);
     RUN(test_a_bucket_that_is_odd_for_nobody_is_recovered_by_who_reads);
     RUN(test_a_bucket_that_was_busy_for_long_is_read_and_not_recovered);
+    RUN(test_what_is_whole_is_not_taken_back);
+    RUN(test_what_is_torn_is_taken_back_or_cleared);
+    RUN(test_an_intent_that_leads_nowhere_is_forgotten);
+    RUN(test_slots_that_lead_nowhere_are_dropped_and_counted);
+    RUN(test_every_overflow_bucket_is_in_one_chain_or_free);
     RUN(test_a_bucket_that_two_chains_lead_to_is_left_in_one);
     RUN(test_an_entry_in_two_slots_stays_in_one);
     RUN(test_an_entry_is_freed_by_its_own_slot_only);
