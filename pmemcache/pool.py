@@ -78,7 +78,8 @@ class Pool:
             path: The pool's file. A directory gives the file `pmemcache.pool` in it, None a private
                 pool that no other program can open; children made by fork share it.
             size: The most that keys and values may take, as `parse_size` reads it. Memory is taken
-                as the pool fills. None: as much as the file system has; when that is full, the pool
+                as the pool fills. None: as much as the file system has, or half of the machine's
+                memory where that has no bound, as for a private pool; when that is full, the pool
                 evicts.
             lifetime: "volatile": the last process to leave removes the pool. "restart": it is kept
                 for the next, however its users ended, until the machine is started anew. A pool of

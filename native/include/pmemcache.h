@@ -65,7 +65,8 @@ extern "C" {
 /* A time to live that never ends. Others are counted by the kernel's tick, and may end
  * one tick (1-10 ms) too soon or too late. */
 #define PMC_TTL_NONE INT64_MAX
-/* pmc_options.size_bytes: grow until the file system has no more. */
+/* pmc_options.size_bytes: grow until the file system has no more. One of memory without a
+ * bound, as private pools lie in, is taken for half of the machine's memory. */
 #define PMC_SIZE_GROW UINT64_MAX
 
 enum pmc_status {

@@ -573,7 +573,19 @@ create_file(struct pool *pool, int directory_fd, const char *name, int *fd_out,
     return PMC_OK;
 }
 
-/* What the heap may grow to when the user names no size. */
+/* What a tmpfs has that nobody gave a size. */
+static uint64_t
+half_of_memory(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES);
+    long page_bytes = sysconf(_SC_PAGESIZE);
+
+    return pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes / 2
+                                       : UINT64_C(1) << 30;
+}
+
+/* What the heap may grow to when the user names no size. A file system of memory that has
+ * no bound would not say no before the machine is out of memory. */
 static uint64_t
 file_system_bytes(const struct pool *pool)
 {
@@ -581,7 +593,7 @@ file_system_bytes(const struct pool *pool)
     int fd = pool->named ? pool->directory_fd : pool->lock_fd;
 
     if (fstatfs(fd, &file_system) != 0 || file_system.f_blocks == 0)
-        return UINT64_C(1) << 36;
+        return half_of_memory();
     return (uint64_t)file_system.f_blocks * (uint64_t)file_system.f_bsize;
 }
 

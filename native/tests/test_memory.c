@@ -405,6 +405,22 @@ begin_giving(struct pmc_cache *cache)
     return giving;
 }
 
+/* What a private pool lies in has no bound. Planted bug: it may become larger than the
+ * machine's memory, and so never evicts. */
+static void
+test_a_private_pool_without_a_size_is_bounded_by_memory(void)
+{
+    struct pmc_cache *cache = open_private(PMC_SIZE_GROW, PMC_EVICT_S3FIFO);
+    uint64_t memory =
+        (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    struct pmc_stats stats;
+
+    pmc_stats(cache, &stats);
+    CHECK(stats.capacity_bytes <= memory / 2);
+    CHECK(stats.capacity_bytes > memory / 4 || stats.capacity_bytes > 1000 * MIB);
+    pmc_close(cache);
+}
+
 /* Of four values three are deleted, and their memory given back, all over the pool: each
  * piece is short, and there are more than 64. Planted bugs: the pieces are given back
  * again while the put asks for the next one; it asks 64 times and no more. */
@@ -971,6 +987,7 @@ main(void)
     RUN(test_under_pressure_nothing_is_given_back);
     RUN(test_whatever_is_given_back_and_taken_again_no_value_changes);
     RUN(test_all_that_is_away_can_be_taken_again_at_once);
+    RUN(test_a_private_pool_without_a_size_is_bounded_by_memory);
     RUN(test_what_was_given_back_in_pieces_makes_room_for_a_large_value);
     RUN(test_what_a_slow_process_gives_back_is_not_used_before);
     RUN(test_what_a_dead_process_was_giving_back_is_taken_again);
