@@ -64,16 +64,11 @@ pool_fail_system(struct pmc_error *error_out, const char *what, const char *name
 static enum pmc_status
 allocate(struct pool *pool, int fd, uint64_t offset_bytes, uint64_t size_bytes)
 {
-    int result;
-
     if (!pool_has_its_files(pool))
         (void)guard_give_up(pool);
-    if (pool_is_lost(pool))
+    if (pool_is_lost(pool) || !files_allocate(fd, offset_bytes, size_bytes))
         return PMC_ENOSPACE;
-    do
-        result = fallocate(fd, 0, (off_t)offset_bytes, (off_t)size_bytes);
-    while (result != 0 && errno == EINTR);
-    return result == 0 ? PMC_OK : PMC_ENOSPACE;
+    return PMC_OK;
 }
 
 #ifndef MADV_POPULATE_WRITE

@@ -614,6 +614,29 @@ note_heap_path(struct pool *pool)
              directory, pool->heap_name);
 }
 
+#define STEP_MIN_BYTES (UINT64_C(64) * 1024)
+
+/* Some kernels undo what a tmpfs was asked for when a signal comes. Where signals come at
+ * intervals shorter than the whole takes, it would never be done: so by parts, then. */
+bool
+files_allocate(int fd, uint64_t offset_bytes, uint64_t size_bytes)
+{
+    uint64_t step = size_bytes;
+
+    while (size_bytes > 0) {
+        step = min_u64(step, size_bytes);
+        if (fallocate(fd, 0, (off_t)offset_bytes, (off_t)step) == 0) {
+            offset_bytes += step;
+            size_bytes -= step;
+        } else if (errno == EINTR) {
+            step = max_u64(step / 2, STEP_MIN_BYTES);
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
 static enum pmc_status
 write_headers(struct pool *pool, const struct pool_identity *identity,
               const struct pmc_options *options, struct pmc_error *error_out)
@@ -621,9 +644,9 @@ write_headers(struct pool *pool, const struct pool_identity *identity,
     uint64_t first_bytes =
         options->preallocate ? pool_heap_bytes(identity) : HEAP_HEADER_BYTES;
 
-    if (fallocate(pool->index_fd, 0, 0, (off_t)pool_shards_off(identity)) != 0)
+    if (!files_allocate(pool->index_fd, 0, pool_shards_off(identity)))
         return pool_fail_system(error_out, "allocate", pool->index_name);
-    if (fallocate(pool->heap_fd, 0, 0, (off_t)first_bytes) != 0)
+    if (!files_allocate(pool->heap_fd, 0, first_bytes))
         return pool_fail_system(error_out, "allocate", pool->heap_name);
     pool->header->identity = *identity;
     note_heap_path(pool);

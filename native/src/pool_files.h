@@ -34,6 +34,9 @@ void files_close(struct pool *pool);
  * that the lock file remembers. */
 void files_remove(struct pool *pool);
 
+/* Allocate bytes of a file, however often signals come. False: errno says why not. */
+bool files_allocate(int fd, uint64_t offset_bytes, uint64_t size_bytes);
+
 /* The name that a file has until it is finished, in name_out[256]. */
 const char *files_new_name(const char *name, char *name_out);
 int files_index_directory(const struct pool *pool);

@@ -405,6 +405,41 @@ begin_giving(struct pmc_cache *cache)
     return giving;
 }
 
+/* ---- signals --------------------------------------------------------- */
+
+/* Longer allocations are broken off by a signal, 0: none is. */
+static uint64_t allocated_at_once;
+
+/* In place of the library's. */
+int
+fallocate(int fd, int mode, off_t offset, off_t size)
+{
+    if (mode == 0 && allocated_at_once != 0 && (uint64_t)size > allocated_at_once) {
+        errno = EINTR;
+        return -1;
+    }
+    return (int)syscall(SYS_fallocate, fd, mode, offset, size);
+}
+
+/* Planted bug: what a signal broke off is asked for again as a whole. */
+static void
+test_memory_is_had_though_signals_never_cease(void)
+{
+    for (int preallocate = 0; preallocate < 2; preallocate++) {
+        struct pmc_options options = memory_options(PMC_MEMORY_DEFAULT);
+        struct pmc_cache *cache;
+
+        options.preallocate = preallocate;
+        allocated_at_once = 100000;
+        cache = open_with(&options);
+        put_keys(cache, 0, KEYS, PMC_TTL_NONE);
+        CHECK_EQ(put_sized(cache, KEYS, 2 * MIB, PMC_TTL_NONE), PMC_OK);
+        allocated_at_once = 0;
+        check_sound(cache);
+        pmc_close(cache);
+    }
+}
+
 /* What a private pool lies in has no bound. Planted bug: it may become larger than the
  * machine's memory, and so never evicts. */
 static void
@@ -987,6 +1022,7 @@ main(void)
     RUN(test_under_pressure_nothing_is_given_back);
     RUN(test_whatever_is_given_back_and_taken_again_no_value_changes);
     RUN(test_all_that_is_away_can_be_taken_again_at_once);
+    RUN(test_memory_is_had_though_signals_never_cease);
     RUN(test_a_private_pool_without_a_size_is_bounded_by_memory);
     RUN(test_what_was_given_back_in_pieces_makes_room_for_a_large_value);
     RUN(test_what_a_slow_process_gives_back_is_not_used_before);
