@@ -332,6 +332,7 @@ pool_prepare(const struct pmc_options *options, struct pool **pool_out,
                                 options->path ? options->path : "a private pool");
     seat_change_begin();
     pool->named = options->path != NULL;
+    pool->kept = options->lifetime == PMC_RESTART;
     status = pool->named ? prepare_named(pool, options, error_out)
                          : prepare_private(pool, options, error_out);
     if (status != PMC_OK) {
@@ -452,8 +453,7 @@ pool_close(struct pool *pool)
     STEP("detach.begin");
     if (!pool_has_its_files(pool))
         forget_other_files(pool);
-    else if (attached && pool->named && pool->published &&
-             pool->header->identity.lifetime == PMC_VOLATILE)
+    else if (attached && pool->named && pool->published && !pool->kept)
         remove_if_last(pool);
     release(pool);
     seat_change_end();

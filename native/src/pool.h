@@ -71,6 +71,7 @@ struct pool {
     char index_name[256];
     char lock_name[256];
     bool named;
+    bool kept; /* by PMC_RESTART; what the header says may be damaged, or lost */
     bool made_lock_file;
     bool published;
     struct pool *next_in_process;

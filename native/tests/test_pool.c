@@ -13,6 +13,7 @@
 #include "cache.h"
 #include "check.h"
 #include "pool_geometry.h"
+#include "pool_guard.h"
 #include "support.h"
 
 #define SIZE_BYTES (UINT64_C(1) << 20)
@@ -232,6 +233,25 @@ test_a_restart_pool_is_kept_and_goes_on(void)
         check_sound(cache);
         pmc_close(cache);
     }
+    remove_kept(&place, SIZE_BYTES);
+}
+
+/* A process may have to part with a pool though its files are whole. Planted bug: it goes by
+ * the zeros in its place, which say that the pool is volatile. */
+static void
+test_a_kept_pool_outlives_a_process_that_lost_it(void)
+{
+    struct place place = make_place();
+    struct pmc_options options = restart_options(&place);
+    struct pmc_cache *cache = open_with(&options);
+
+    CHECK_EQ(put_text(cache, "k", "v"), PMC_OK);
+    CHECK(guard_give_up(cache->pool));
+    CHECK(!get_text(cache, "k"));
+    pmc_close(cache);
+    cache = open_with(&options);
+    CHECK(holds_text(cache, "k", "v"));
+    pmc_close(cache);
     remove_kept(&place, SIZE_BYTES);
 }
 
@@ -1196,6 +1216,7 @@ main(void)
     RUN(test_the_last_one_out_removes_a_volatile_pool);
     RUN(test_after_all_were_killed_the_next_starts_clean);
     RUN(test_a_restart_pool_is_kept_and_goes_on);
+    RUN(test_a_kept_pool_outlives_a_process_that_lost_it);
     RUN(test_a_restart_pool_survives_the_death_of_its_lock_owner);
     RUN(test_damaged_values_of_a_kept_pool_are_misses);
     RUN(test_a_damaged_index_of_a_kept_pool_is_mended);
