@@ -38,6 +38,8 @@
  *   - Linux only; the files must be on a file system that supports shared
  *     mappings and open-file-description locks (not on NFS).
  *   - The pool trusts processes of the same user: they can write its files.
+ *   - Deadlines are times of CLOCK_MONOTONIC: processes in time namespaces with other
+ *     offsets (unshare --time) must not share a pool.
  *   - A child made by a raw clone(2) that shares its parent's memory
  *     (CLONE_VM) counts as a thread of the parent.
  */
