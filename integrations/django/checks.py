@@ -27,7 +27,6 @@ __all__ = ["check_caches", "check_default_for_deployment"]
 
 _LOCMEM: Final = "django.core.cache.backends.locmem.LocMemCache"
 _SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - where containers have their shared memory
-_PICKLING: Final = ("pickle", "plain")
 _DOCKER_SHARED_BYTES: Final = 64 * 1024**2
 _GUNICORN_WORKERS: Final = re.compile(r"(?:^|\s)(?:-w|--workers)[\s=]*(\d+)")
 
@@ -103,13 +102,14 @@ def _check_access(alias: str, request: PoolRequest) -> Iterator[CheckMessage]:
             hint=f"chmod go-w {directory}",
             id="pmemcache.E003",
         )
-    elif others_write and request.serializer in _PICKLING:
+    elif others_write:
         yield Warning(
-            f"{_name(alias)}: values are pickles without a signature (HMAC), and {directory} is "
-            "shared with other users. Nobody else can write this pool as it is, but whoever makes "
-            "the file first, or is given access to it, could run code in the workers.",
+            f"{_name(alias)}: an entry can be a pickle without a signature (HMAC), whatever the "
+            f"serializer here, and {directory} is shared with other users. Nobody else can write "
+            "this pool as it is, but whoever makes the file first, or is given access to it, could "
+            "run code in the workers.",
             hint="Use a directory that only the workers' user can write; leave LOCATION empty for "
-            "one in shared memory. Or choose serializer='json'.",
+            "one in shared memory.",
             id="pmemcache.W005",
         )
     try:
