@@ -135,6 +135,23 @@ def test_maxsize_counts_what_a_coroutine_function_refreshed(cache: pmemcache.Tie
     assert function.cache_info() == (0, 4, 2, 2)
 
 
+def test_call_is_answered_though_the_least_used_result_stays(
+    cache: pmemcache.TieredCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(_key: Any) -> bool:
+        message = "planted"
+        raise pmemcache.LockTimeoutError(message)
+
+    function = pmemcache.cached(cache=cache, maxsize=1)(number_itself)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.pool, "delete", locked)
+        assert [function(number) for number in range(4)] == [0, 1, 2, 3]
+    assert function.cache_info().currsize == 4
+    function.cache_clear()
+    assert [function(number) for number in range(4)] == [0, 1, 2, 3]
+    assert function.cache_info().currsize == 1
+
+
 def test_ttl_of_the_result_and_unless(cache: pmemcache.TieredCache, clock: Any) -> None:
     calls = []
 
