@@ -861,5 +861,7 @@ def _check_loader(prefix: object, loader: object) -> None:
 
 
 def _digests(tags: Iterable[str], namespace: str | None) -> tuple[bytes, ...]:
+    if tags == () and namespace is None:  # as in most calls
+        return ()
     digests = tuple(map(tag_digest, checked_tags(tags)))
     return digests if namespace is None else (namespace_digest(namespace), *digests)
