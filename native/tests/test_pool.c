@@ -14,6 +14,7 @@
 #include "check.h"
 #include "pool_geometry.h"
 #include "pool_guard.h"
+#include "pool_seat.h"
 #include "support.h"
 
 #define SIZE_BYTES (UINT64_C(1) << 20)
@@ -777,6 +778,11 @@ expect_child_to_share(pid_t (*make_child)(void))
     pid_t child;
 
     put_text(cache, "k", "parent");
+    /* Planted bug: the place that was reserved for an earlier child is taken again. */
+    child = fork();
+    if (child == 0)
+        _exit(0);
+    check_child(child);
     child = make_child();
     if (child == 0) {
         CHECK(holds_text(cache, "k", "parent"));
@@ -1103,6 +1109,161 @@ test_a_child_survives_its_parents_death(void)
     remove_place(&place);
 }
 
+/* Descriptors that this process has open. */
+static unsigned
+count_descriptors(void)
+{
+    return count_files("/proc/self/fd", "");
+}
+
+#define POOLS 3u
+
+/* Three pools, of which the second is closed again, so that a list of them has a hole. */
+static void
+open_three_close_one(struct place places[POOLS], struct pmc_cache *caches_out[POOLS])
+{
+    for (unsigned i = 0; i < POOLS; i++) {
+        struct pmc_options options = options_at(&places[i], SIZE_BYTES);
+
+        caches_out[i] = open_with(&options);
+        put_text(caches_out[i], "k", "kept");
+    }
+    pmc_close(caches_out[1]);
+    caches_out[1] = NULL;
+}
+
+/* A process that opens the pools, makes a child, and leaves them. The child uses them only
+ * when told. */
+_Noreturn static void
+leave_pools_to_child(struct place places[POOLS], const struct signal_pipe *left,
+                     const struct signal_pipe *go)
+{
+    struct pmc_cache *caches[POOLS];
+    unsigned descriptors;
+    pid_t child;
+
+    open_three_close_one(places, caches);
+    descriptors = count_descriptors();
+    child = fork();
+    if (child == 0) {
+        CHECK_EQ(count_descriptors(), descriptors);
+        await_signal(go);
+        for (unsigned i = 0; i < POOLS; i += 2) {
+            CHECK(holds_text(caches[i], "answer", "seen"));
+            pmc_close(caches[i]);
+        }
+        check_exit();
+    }
+    CHECK_EQ(count_descriptors(), descriptors);
+    for (unsigned i = 0; i < POOLS; i += 2)
+        pmc_close(caches[i]);
+    give_signal(left);
+    check_child(child);
+    check_exit();
+}
+
+/* Planted bugs: the child takes its places when it first uses a pool, so that its parent is
+ * the last to leave; it takes one in some pools only; either keeps a descriptor of the
+ * other's. */
+static void
+test_an_idle_child_keeps_the_pools_that_its_parent_leaves(void)
+{
+    struct place places[POOLS];
+    struct signal_pipe left = make_signal();
+    struct signal_pipe go = make_signal();
+    pid_t parent;
+
+    for (unsigned i = 0; i < POOLS; i++)
+        places[i] = make_place();
+    parent = fork();
+    if (parent == 0)
+        leave_pools_to_child(places, &left, &go);
+    await_signal(&left);
+    for (unsigned i = 0; i < POOLS; i += 2) {
+        struct pmc_options options = options_at(&places[i], SIZE_BYTES);
+        struct pmc_cache *cache = open_with(&options);
+
+        CHECK(holds_text(cache, "k", "kept"));
+        CHECK_EQ(put_text(cache, "answer", "seen"), PMC_OK);
+        CHECK_EQ(pool_attached(cache->pool), 2);
+        pmc_close(cache);
+    }
+    give_signal(&go);
+    check_child(parent);
+    for (unsigned i = 0; i < POOLS; i++) {
+        CHECK_EQ(count_files(places[i].directory, ""), 0);
+        remove_place(&places[i]);
+    }
+    close_signal(&left);
+    close_signal(&go);
+}
+
+/* A process that may open no more files makes a child, and leaves. */
+_Noreturn static void
+leave_pool_to_child_without_a_place(const struct place *place,
+                                    const struct signal_pipe *left,
+                                    const struct signal_pipe *go)
+{
+    struct pmc_options options = options_at(place, SIZE_BYTES);
+    struct pmc_cache *cache = open_with(&options);
+    unsigned descriptors = count_descriptors();
+    struct rlimit before;
+    pid_t child;
+
+    put_text(cache, "k", "the parent's");
+    getrlimit(RLIMIT_NOFILE, &before);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &(struct rlimit){0, before.rlim_max}), 0);
+    child = fork();
+    setrlimit(RLIMIT_NOFILE, &before);
+    if (child == 0) {
+        CHECK_EQ(count_descriptors(),
+                 descriptors - 2); /* of the lock file, the index */
+        CHECK(get_text(cache, "k") == NULL);
+        CHECK_EQ(put_text(cache, "k", "the child's"), PMC_ECLOSED);
+        await_signal(go);
+        CHECK_EQ(put_text(cache, "k", "the child's"), PMC_ECLOSED);
+        pmc_close(cache);
+        check_exit();
+    }
+    CHECK_EQ(count_descriptors(), descriptors);
+    CHECK(holds_text(cache, "k", "the parent's"));
+    CHECK_EQ(put_text(cache, "k", "the parent's"), PMC_OK);
+    pmc_close(cache);
+    give_signal(left);
+    check_child(child);
+    check_exit();
+}
+
+/* Planted bugs: it writes as if it were its parent, or nobody; the pool counts as in use for
+ * what the child has open; leaving, it removes the pool of those who came since. */
+static void
+test_a_child_without_a_place_has_no_part_in_the_pool(void)
+{
+    struct place place = make_place();
+    struct pmc_options options = options_at(&place, SIZE_BYTES);
+    struct signal_pipe left = make_signal();
+    struct signal_pipe go = make_signal();
+    struct pmc_cache *cache;
+    pid_t parent = fork();
+
+    if (parent == 0)
+        leave_pool_to_child_without_a_place(&place, &left, &go);
+    await_signal(&left);
+    CHECK_EQ(count_files(place.directory, ""), 0);
+    cache = open_with(&options);
+    CHECK(get_text(cache, "k") == NULL);
+    CHECK_EQ(put_text(cache, "k", "another's"), PMC_OK);
+    give_signal(&go);
+    check_child(parent);
+    CHECK(holds_text(cache, "k", "another's"));
+    CHECK(count_files(place.directory, "") > 0);
+    check_sound(cache);
+    pmc_close(cache);
+    close_signal(&left);
+    close_signal(&go);
+    remove_place(&place);
+}
+
 /* ---- memory ---------------------------------------------------------- */
 
 static void
@@ -1239,6 +1400,8 @@ main(void)
     RUN(test_descriptors_that_others_closed_are_used_no_more);
     RUN(test_a_kept_pool_outlives_openers_that_have_no_more_files);
     RUN(test_a_child_that_is_made_during_an_open_does_not_hold_what_its_parent_holds);
+    RUN(test_an_idle_child_keeps_the_pools_that_its_parent_leaves);
+    RUN(test_a_child_without_a_place_has_no_part_in_the_pool);
     RUN(test_a_child_survives_its_parents_death);
     RUN(test_preallocated_pools_take_their_size_at_once_and_others_do_not);
     RUN(test_a_full_file_system_makes_the_pool_evict);
