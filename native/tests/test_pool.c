@@ -773,6 +773,8 @@ expect_child_to_share(pid_t (*make_child)(void))
     struct place place = make_place();
     struct pmc_options options = options_at(&place, SIZE_BYTES);
     struct pmc_cache *cache = open_with(&options);
+    struct signal_pipe seated = make_signal();
+    struct signal_pipe leave = make_signal();
     uint32_t owner = pool_owner(cache->pool);
     struct pmc_stats stats;
     pid_t child;
@@ -790,10 +792,17 @@ expect_child_to_share(pid_t (*make_child)(void))
         CHECK(pool_owner(cache->pool) != owner);
         pmc_stats(cache, &stats);
         CHECK_EQ(stats.attached, 2);
+        give_signal(&seated);
+        await_signal(&leave);
         pmc_close(cache);
         _exit(atomic_load(&check_broken) != 0);
     }
+    await_signal(&seated);
+    CHECK_EQ(pool_attached(cache->pool), 2);
+    give_signal(&leave);
     check_child(child);
+    close_signal(&seated);
+    close_signal(&leave);
     CHECK_EQ(pool_owner(cache->pool), owner);
     CHECK(holds_text(cache, "k", "child"));
     CHECK_EQ(count_files(place.directory, "site.pool.lock"), 1); /* still ours */
