@@ -13,6 +13,7 @@
 #include "alloc.h"
 #include "cache.h"
 #include "clock.h"
+#include "hash.h"
 #include "lock.h"
 #include "pool_guard.h"
 #include "support.h"
@@ -552,6 +553,56 @@ test_what_a_dead_process_was_giving_back_is_taken_again(void)
     remove_place(&place);
 }
 
+static uint32_t
+slot_of(const struct shard *shard, uint64_t key)
+{
+    return index_find_locked(shard, hash_bytes(&key, sizeof key, shard->hash_seed),
+                             &key, sizeof key);
+}
+
+/* A slot that leads to an entry in memory that is about to be released: whole as yet, and
+ * one of the two is damage. Planted bug: recovery keeps it, and its bytes go. */
+static void
+test_an_entry_in_spans_that_are_away_is_dropped(void)
+{
+    struct pmc_cache *cache = open_policy(PMC_MEMORY_DEFAULT);
+    struct shard *shard = &cache->shards[0];
+    struct slot_content contents[KEYS];
+    struct entry_head heads[KEYS];
+    uint32_t slots[KEYS];
+    struct giving giving;
+    uint64_t key = 0;
+    uint64_t away;
+
+    put_keys(cache, 0, KEYS, PMC_TTL_NONE);
+    for (uint64_t i = 0; i < KEYS; i++) {
+        slots[i] = slot_of(shard, i);
+        contents[i] = index_read_slot(shard, slots[i]);
+        heads[i] = *entry_at(shard, contents[i].offset);
+    }
+    delete_keys(cache, 0, KEYS);
+    pmc_advance_clock(cache, AGE_MS + 500);
+    CHECK_EQ(shard_lock(shard, false), PMC_OK);
+    shard_note_time_locked(shard, cache_now_ms(cache));
+    CHECK(shard_give_begin_locked(shard, cache_now_ms(cache), &giving));
+    away = load_relaxed(&shard->header->away_blocks);
+    while (key < KEYS && contents[key].offset <= giving.from * SPAN_BLOCKS)
+        key++;
+    CHECK(key < KEYS && contents[key].offset < giving.to * SPAN_BLOCKS - SPAN_BLOCKS);
+    CHECK(alloc_is_away(shard, contents[key].offset, 1));
+    *entry_at(shard, contents[key].offset) = heads[key];
+    index_write_slot(shard, slots[key], &contents[key]);
+    CHECK(index_slot_is_sound(shard, slots[key]));
+    shard_recover_locked(shard);
+    CHECK_EQ(load_relaxed(&shard->header->away_blocks), away);
+    CHECK_EQ(load_relaxed(&shard->header->damaged), 1);
+    shard_unlock(shard);
+    shard_give(shard, &giving);
+    CHECK_EQ(get_sized(cache, key), PMC_MISS);
+    check_sound(cache);
+    pmc_close(cache);
+}
+
 /* ---- threads --------------------------------------------------------- */
 
 struct writer {
@@ -1027,6 +1078,7 @@ main(void)
     RUN(test_what_was_given_back_in_pieces_makes_room_for_a_large_value);
     RUN(test_what_a_slow_process_gives_back_is_not_used_before);
     RUN(test_what_a_dead_process_was_giving_back_is_taken_again);
+    RUN(test_an_entry_in_spans_that_are_away_is_dropped);
     RUN(test_readers_never_see_the_zeros_of_what_was_given_back);
     RUN(test_a_pool_without_a_size_grows_until_the_file_system_is_full);
     RUN(test_a_pool_that_cannot_have_its_memory_again_evicts);
