@@ -421,6 +421,46 @@ test_a_bucket_that_is_odd_for_nobody_is_recovered_by_who_reads(void)
     pmc_close(cache);
 }
 
+/* Planted bug: who did not get the lock recovers what a writer is at work on. */
+static void
+test_a_bucket_that_stays_busy_is_a_miss_and_not_recovered(void)
+{
+    struct pmc_options options;
+    struct pmc_cache *cache;
+    struct bucket *bucket;
+
+    pmc_options_default(&options);
+    options.size_bytes = POOL_BYTES;
+    options.lock_timeout_ms = 20;
+    cache = open_with(&options);
+    put_number(cache, 7, VALUE_BYTES);
+    bucket = primary_of(&cache->shards[0], 7);
+    CHECK_EQ(shard_lock(&cache->shards[0], false), PMC_OK);
+    index_write_begin(bucket);
+    CHECK_EQ(pmc_exists(cache, &(uint64_t){7}, sizeof(uint64_t)), PMC_MISS);
+    CHECK(load_relaxed(&bucket->seq) & SEQ_ODD);
+    index_write_end(bucket);
+    shard_unlock(&cache->shards[0]);
+    check_is_read(cache, 7, 0);
+    pmc_close(cache);
+}
+
+/* Planted bug: it is looked for again and again where no bucket is. */
+static void
+test_a_number_of_buckets_that_cannot_be_is_recovered_by_who_reads(void)
+{
+    struct pmc_cache *cache = open_with_keys();
+    struct shard *shard = &cache->shards[0];
+
+    store_relaxed(&shard->header->bucket_count, UINT32_MAX);
+    for (uint64_t key = 0; key < KEYS; key++)
+        CHECK_EQ(pmc_exists(cache, &key, sizeof key), PMC_MISS);
+    CHECK(shard_geometry_is_possible(shard));
+    put_number(cache, 7, VALUE_BYTES);
+    check_is_read(cache, 7, 1);
+    pmc_close(cache);
+}
+
 struct slow_writer {
     struct shard *shard;
     uint64_t key;
@@ -882,6 +922,8 @@ main(void)
     RUN(test_no_number_is_given_twice);
     RUN(test_impossible_numbers_are_put_right);
     RUN(test_a_bucket_that_is_odd_for_nobody_is_recovered_by_who_reads);
+    RUN(test_a_bucket_that_stays_busy_is_a_miss_and_not_recovered);
+    RUN(test_a_number_of_buckets_that_cannot_be_is_recovered_by_who_reads);
     RUN(test_a_bucket_that_was_busy_for_long_is_read_and_not_recovered);
     RUN(test_what_is_whole_is_not_taken_back);
     RUN(test_what_is_torn_is_taken_back_or_cleared);
