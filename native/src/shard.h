@@ -1,6 +1,7 @@
 /*
  * A shard: index, extents, queues and deadlines under one lock.
  *
+ *   shard_make.c      making a shard, getting an adopted one ready
  *   shard_lock.c      taking the lock, and what follows an owner's death
  *   shard_memory.c    growing, giving memory back, taking it again
  *   shard_look.h      one quick look at a key without a lock: the hot path
@@ -34,6 +35,12 @@ shard_now_ms(const struct shard *shard)
     return clock_coarse_ms() + (uint64_t)shard->clock_offset_ms;
 }
 
+/* ---- shard_make.c ---- */
+
+/* Make a new shard, or get an adopted one ready. Nobody else can reach it. */
+enum pmc_status shard_format(struct shard *shard, bool preallocated);
+void shard_adopt(struct shard *shard);
+
 /* ---- shard_lock.c ---- */
 
 /* PMC_OK: the lock is held, and the shard is in order. PMC_BUSY, PMC_EWOULD_WAIT,
@@ -43,10 +50,6 @@ void shard_unlock(struct shard *shard);
 
 /* What this thread said with pmc_thread_waits(). */
 bool shard_may_wait(void);
-
-/* Make a new shard, or get an adopted one ready. Nobody else can reach it. */
-enum pmc_status shard_format(struct shard *shard, bool preallocated);
-void shard_adopt(struct shard *shard);
 
 /* ---- shard_memory.c ---- */
 

@@ -454,7 +454,7 @@ mending_end(struct mending *mending)
 }
 
 static bool
-rebuild(struct shard *shard, struct mending *mending)
+rebuild_all(struct shard *shard, struct mending *mending)
 {
     rebuild_overflow(shard, mending);
     touch_heap(shard);
@@ -488,7 +488,8 @@ shard_recover_locked(struct shard *shard)
     settle_intent(shard);
     index_change_all_begin(shard);
     lease_void_all_locked(shard);
-    if (!mending_begin(shard, &mending) || !count_is_true || !rebuild(shard, &mending))
+    if (!mending_begin(shard, &mending) || !count_is_true ||
+        !rebuild_all(shard, &mending))
         shard_clear_locked(shard); /* a cache may forget; it may not lie */
     mending_end(&mending);
     make_buckets_even(shard);
