@@ -118,23 +118,22 @@ class UsagePolicy:
         return int(match[1]), int(match[2])
 
     def check_pool(self, pool: PoolOptions, lifetime: Lifetime) -> None:
-        """Refuse to be the policy of a pool that is open already, and was made with other options.
+        """Refuse to be the policy of a pool that is open already, and works in another way.
+
+        Its size is what it is.
 
         Args:
             lifetime: What is asked for besides.
 
         Raises:
-            ConfigurationError: A size, or what is not the default, is not that of the pool.
+            ConfigurationError: What is not the default is not that of the pool.
         """
-        size = self.warm_bytes
-        wrong = [] if size is None or parse_size(size) == pool.size_bytes else [f"size={size!r}"]
-        for name, asked in (
-            ("eviction", self.eviction),
-            ("memory", self.memory),
-            ("lifetime", lifetime),
-        ):
-            if asked not in {getattr(pool, name), getattr(PoolOptions, name)}:
-                wrong.append(f"{name}={asked!r}")
+        asked = {"eviction": self.eviction, "memory": self.memory, "lifetime": lifetime}
+        wrong = [
+            f"{name}={value!r}"
+            for name, value in asked.items()
+            if value not in {getattr(pool, name), getattr(PoolOptions, name)}
+        ]
         if wrong:
             message = (
                 f"{', '.join(wrong)} is not what the pool that is given was made with: leave it "

@@ -76,7 +76,8 @@ class TieredCache(AwaitedCache, MutableMapping[Any, Any]):
 
     Args:
         path: The pool's file, or a directory for it; None: a private pool, shared with children
-            made by fork. An open `Pool` is used as it is, and left open by `close`.
+            made by fork. An open `Pool` is used as it is, of whatever size, and left open by
+            `close`.
         policy: A `UsagePolicy`, its line, or its options in a dict; None: what the environment
             variable `PMEMCACHE_POLICY` says, or the default.
         serializer: "pickle", "json", "msgpack" or a `Serializer`; str, bytes and int need none.
