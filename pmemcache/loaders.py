@@ -647,13 +647,14 @@ class Loading:
             envelope = Envelope(ready.tags, plan.grace_ms, outcome.seconds * 1000)
         begun = self._clock()
         try:
-            stored = self._warm.store_or_raise(
+            stored = self._warm.store(
                 key,
                 outcome.value,
                 ttl,
                 envelope=envelope,
                 version=ready.version,
                 lease=ready.token,
+                or_raise=True,
             )
         except FAILURES as error:
             self._warm.faults.write("storing", error)

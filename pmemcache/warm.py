@@ -216,6 +216,7 @@ class WarmTier:
         envelope: Envelope | None = None,
         version: int | None = None,
         lease: int = 0,
+        or_raise: bool = False,
     ) -> Stored | None:
         """Store *value*; return what was stored, or None when nothing was.
 
@@ -223,34 +224,22 @@ class WarmTier:
             ttl_seconds: How long it is fresh; it is kept for the envelope's grace besides.
             version: Store only if nothing happened to *key* since it had this version.
             lease: Or since the lease of this token was taken.
+            or_raise: When the pool cannot serve, raise what it does.
 
         Raises:
             Exception: Whatever the serializer raises for a value that it cannot serialize.
         """
-        try:
-            return self.store_or_raise(
-                key, value, ttl_seconds, envelope=envelope, version=version, lease=lease
-            )
-        except FAILURES as error:
-            self._put_failed(key, error, is_forgotten=version is None)
-            return None
-
-    def store_or_raise(  # noqa: PLR0913 - as store
-        self,
-        key: Key,
-        value: Any,
-        ttl_seconds: float | None,
-        *,
-        envelope: Envelope | None = None,
-        version: int | None = None,
-        lease: int = 0,
-    ) -> Stored | None:
-        """As `store`, but when the pool cannot serve, it raises what the pool does."""
         payload, tag = self.codec.encode(key, value, envelope)
         kept_seconds = _kept_seconds(ttl_seconds, envelope)
-        written = self.pool.put_versioned(
-            key, payload, ttl_seconds=kept_seconds, tag=tag, if_version=version, lease=lease
-        )
+        try:
+            written = self.pool.put_versioned(
+                key, payload, ttl_seconds=kept_seconds, tag=tag, if_version=version, lease=lease
+            )
+        except FAILURES as error:
+            if or_raise:
+                raise
+            self._put_failed(key, error, is_forgotten=version is None)
+            return None
         if written is None:
             self.faults.writes += version is None
             return None
