@@ -209,7 +209,7 @@ remove_place(const struct place *place)
     while (stream && (file = readdir(stream)) != NULL) {
         char path[512];
 
-        snprintf(path, sizeof path, "%s/%s", place->directory, file->d_name);
+        snprintf(path, sizeof path, "%.127s/%s", place->directory, file->d_name);
         if (unlink(path) != 0)
             rmdir(path);
     }
