@@ -282,6 +282,7 @@ def _is_odd(watches: tuple[Watch, ...]) -> bool:
 def _kept_bytes(value: Any) -> int:
     """Return what a value that is kept takes beside the head of one object."""
     kind = type(value)
-    if kind is bytes:
-        return len(value)
-    return (sys.getsizeof(value) if kind is str else size_of(value)) - _HEAD_BYTES
+    if kind is str:
+        # One of ASCII, as most are, has a byte for each character.
+        return len(value) if value.isascii() else sys.getsizeof(value) - _HEAD_BYTES
+    return len(value) if kind is bytes else size_of(value) - _HEAD_BYTES

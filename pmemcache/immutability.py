@@ -45,6 +45,8 @@ def is_immutable(value: Any) -> bool:
     enumerations, named tuples, and strings that say they are safe HTML (`__html__`) and have no
     attributes of their own.
     """
+    if type(value) in _PLAIN:
+        return True
     left = [value]  # a value may be deeper than calls can be
     while left:
         each = left.pop()
