@@ -15,9 +15,9 @@ alloc_bin(uint32_t blocks)
 {
     uint32_t log;
 
-    assert(blocks > 0);
+    /* A size that has been looked at may be 0 by the time it is read again. */
     if (blocks <= EXACT_BINS)
-        return blocks - 1;
+        return blocks > 0 ? blocks - 1 : 0;
     log = 31u - (uint32_t)__builtin_clz(blocks); /* >= 5 */
     return EXACT_BINS + (log - 5) * BINS_A_DOUBLING +
            ((blocks >> (log - 3)) & (BINS_A_DOUBLING - 1));

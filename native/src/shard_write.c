@@ -68,7 +68,6 @@ shard_drop_locked(struct shard *shard, uint32_t slot, uint64_t hash,
     struct slot_content content = index_read_slot(shard, slot);
     uint32_t blocks = slot_blocks(shard, slot);
 
-    assert(index_slot_is_sound(shard, slot));
     /* Freeing what another slot points at would give its bytes to two entries. */
     if (index_find_offset_locked(shard, hash, content.offset) != slot)
         return PMC_EDAMAGED;
