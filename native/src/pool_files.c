@@ -494,6 +494,14 @@ files_open(struct pool *pool, struct pool_identity *identity_out,
         return pool_fail_system(error_out, "open", DRAM_DIRECTORY);
     status = open_member(files_index_directory(pool), pool->index_name, &pool->index_fd,
                          &index_identity, error_out);
+    /* The heap is a pool's: an index that is empty, or has a name of its pool's number,
+     * is no file of others. */
+    if (status == PMC_ENOT_POOL && pool->index_fd >= 0 &&
+        (pool->index_directory_fd >= 0 || begins_as_a_pool(pool->index_fd)))
+        return pool_fail(error_out, PMC_EDAMAGED, 0,
+                         "%s is damaged; stop its users and remove %s, its contents "
+                         "were only cached",
+                         pool->index_name, pool->heap_name);
     if (status != PMC_OK)
         return status;
     if (index_is_anothers(pool, pool->index_fd))

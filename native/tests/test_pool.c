@@ -671,6 +671,26 @@ test_a_truncated_pool_is_replaced(void)
     }
 }
 
+/* Planted bug: an empty index is taken for a file of others, for ever. */
+static void
+test_a_pool_with_an_empty_index_is_replaced(void)
+{
+    struct place place = make_place_in("/dev/shm");
+    struct pmc_options options = restart_options(&place);
+    struct pmc_cache *cache = open_with(&options);
+    char index_name[200];
+
+    put_text(cache, "k", "v");
+    pmc_close(cache);
+    snprintf(index_name, sizeof index_name, "%s.index", place.path);
+    CHECK_EQ(truncate(index_name, 0), 0);
+    cache = open_with(&options);
+    CHECK(!get_text(cache, "k"));
+    CHECK_EQ(put_text(cache, "k", "w"), PMC_OK);
+    pmc_close(cache);
+    remove_kept(&place, SIZE_BYTES);
+}
+
 static void
 test_a_directory_that_all_may_write_is_refused(void)
 {
@@ -1399,6 +1419,7 @@ main(void)
     RUN(test_files_that_others_keep_beside_a_pool_are_left_alone);
     RUN(test_a_pool_whose_lock_file_was_removed_has_no_second_one);
     RUN(test_a_truncated_pool_is_replaced);
+    RUN(test_a_pool_with_an_empty_index_is_replaced);
     RUN(test_a_directory_that_all_may_write_is_refused);
     RUN(test_paths_that_cannot_be_used_are_refused);
     RUN(test_sizes_that_shards_cannot_use_are_refused);
