@@ -205,8 +205,8 @@ class Soak:
         return Tolerance(
             memory=max(plan.memory_tolerance, one_worker),
             descriptors=DESCRIPTORS_PER_THREAD * kind.threads,
-            blocks=plan.more_blocks * plan.workers,
-            malloc_bytes=plan.more_malloc_bytes * plan.workers,
+            blocks=plan.more_blocks,
+            malloc_bytes=plan.more_malloc_bytes,
         )
 
     async def _load(
@@ -296,13 +296,13 @@ class _Sizes(TypedDict):
 
 
 def _sizes(growth: Growth) -> _Sizes:
-    told = [rest.in_use for rest in growth.resting if rest.in_use]
+    told = [rest.in_use.values() for rest in growth.resting if rest.in_use]
     return _Sizes(
         memory_bytes=[growth.early.memory_bytes, growth.late.memory_bytes],
         pool_bytes=[growth.early.pool_bytes, growth.late.pool_bytes],
         descriptors=[rest.descriptors for rest in growth.resting],
-        blocks_in_use=[each.blocks for each in told],
-        malloc_bytes_in_use=[each.malloc_bytes for each in told],
+        blocks_in_use=[sum(each.blocks for each in workers) for workers in told],
+        malloc_bytes_in_use=[sum(each.malloc_bytes for each in workers) for workers in told],
     )
 
 

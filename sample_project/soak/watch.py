@@ -26,7 +26,7 @@ from compare.memory import anonymous_bytes, family, file_bytes
 from soak.worker_memory import ASKED, InUse, told_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 MIB = 1 << 20
 
@@ -51,8 +51,8 @@ class Rest(NamedTuple):
 
     descriptors: int
     """Of whichever process has the most; of a master, what it has beyond one for each worker."""
-    in_use: InUse | None = None
-    """Of all workers together; `None` where they do not live long enough to compare."""
+    in_use: Mapping[int, InUse] | None = None
+    """Of each worker by its process id; `None` where none lives long enough to compare."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +62,8 @@ class Tolerance:
     Args:
         memory: The share that two samples of a steady site under load may differ by.
         descriptors: What threads that had nothing to do before the middle may open.
-        blocks, malloc_bytes: What all workers may have in use at the end and not in the middle: a
-            page of each kind is compiled by each worker when it is first asked for.
+        blocks, malloc_bytes: What a worker may have in use at the end and not in the middle: a page
+            of each kind is compiled when it is first asked for.
     """
 
     memory: float
@@ -97,14 +97,25 @@ class Growth:
         return found
 
 
-def _more_in_use(early: InUse, late: InUse, tolerance: Tolerance) -> list[str]:
+def _more_in_use(
+    early: Mapping[int, InUse], late: Mapping[int, InUse], tolerance: Tolerance
+) -> list[str]:
+    """Return what the workers have more of, by their median.
+
+    What leaks with every request leaks in all. One of them may do late what the others did early,
+    once, such as an import.
+    """
+    pids = early.keys() & late.keys()
     found = []
-    if late.blocks > early.blocks + tolerance.blocks:
-        found.append(f"objects in use at rest grew from {early.blocks:,} to {late.blocks:,}")
-    if late.malloc_bytes > early.malloc_bytes + tolerance.malloc_bytes:
+    blocks = statistics.median(late[pid].blocks - early[pid].blocks for pid in pids)
+    if blocks > tolerance.blocks:
+        found.append(f"objects in use at rest grew by {blocks:,.0f} in each worker")
+    malloc_bytes = statistics.median(
+        late[pid].malloc_bytes - early[pid].malloc_bytes for pid in pids
+    )
+    if malloc_bytes > tolerance.malloc_bytes:
         found.append(
-            f"malloc's memory in use at rest grew from {early.malloc_bytes / KIB:,.0f} to "
-            f"{late.malloc_bytes / KIB:,.0f} KiB"
+            f"malloc's memory in use at rest grew by {malloc_bytes / KIB:,.0f} KiB in each worker"
         )
     return found
 
@@ -164,8 +175,8 @@ class Watch:
         told = await self._ask(pids[1:]) if workers_last else None
         self.resting.append(Rest(min(counts), told))
 
-    async def _ask(self, workers: Sequence[int]) -> InUse:
-        """Return what *workers* have in use together."""
+    async def _ask(self, workers: Sequence[int]) -> dict[int, InUse]:
+        """Return what each of *workers* has in use."""
         files = {pid: told_file(self._told_directory, pid) for pid in workers}
         for file in files.values():
             file.unlink(missing_ok=True)
@@ -178,11 +189,7 @@ class Watch:
                 os.kill(pid, ASKED)
             await asyncio.sleep(pause)
             pause *= 2
-        told = [InUse(*json.loads(file.read_text())) for file in files.values()]
-        return InUse(
-            blocks=sum(each.blocks for each in told),
-            malloc_bytes=sum(each.malloc_bytes for each in told),
-        )
+        return {pid: InUse(*json.loads(file.read_text())) for pid, file in files.items()}
 
     def growth(self) -> Growth:
         """Return what was taken early and late."""

@@ -28,7 +28,7 @@ _C = ctypes.CDLL(None)
 
 
 class InUse(NamedTuple):
-    """What one or several processes have in use."""
+    """What a process has in use."""
 
     blocks: int
     """What Python's own allocator was asked for, of any size."""

@@ -73,7 +73,15 @@ def test_answer_older_than_an_answered_edit_is_stale(rule: Rule) -> None:
     assert not rule.stale(answer(revision=3), floor=3)
 
 
-REST = Rest(20, InUse(blocks=900_000, malloc_bytes=50 << 20))
+def resting(*more: int, descriptors: int = 20, malloc_bytes: int = 0) -> Rest:
+    """Workers that have so many objects more, and each so many bytes of malloc's."""
+    workers = {
+        pid: InUse(900_000 + each, (50 << 20) + malloc_bytes) for pid, each in enumerate(more)
+    }
+    return Rest(descriptors, workers)
+
+
+REST = resting(0, 0, 0, 0)
 TOLERANCE = Tolerance(memory=0.1, descriptors=4, blocks=2000, malloc_bytes=256 << 10)
 
 
@@ -84,20 +92,24 @@ TOLERANCE = Tolerance(memory=0.1, descriptors=4, blocks=2000, malloc_bytes=256 <
         (SAMPLE, REST._replace(descriptors=25), "descriptors at rest grew from 20 to 25"),
         (
             SAMPLE,
-            REST._replace(in_use=InUse(902_001, 50 << 20)),
-            "objects in use at rest grew from 900,000 to 902,001",
+            resting(1900, 2001, 2001, 2200),
+            "objects in use at rest grew by 2,001 in each worker",
         ),
         (
             SAMPLE,
-            REST._replace(in_use=InUse(900_000, 51 << 20)),
-            "malloc's memory in use at rest grew from 51,200 to 52,224 KiB",
+            resting(0, 0, 0, 0, malloc_bytes=1 << 20),
+            "malloc's memory in use at rest grew by 1,024 KiB in each worker",
         ),
     ],
 )
 def test_growth_is_a_fault(late: Sample, rest: Rest, named: str) -> None:
-    tolerated = Rest(24, InUse(902_000, (50 << 20) + (256 << 10)))
+    tolerated = resting(2000, 2000, 2000, 2000, descriptors=24, malloc_bytes=256 << 10)
     assert Growth(SAMPLE, SAMPLE, (REST, tolerated)).faults(TOLERANCE) == []
     assert Growth(SAMPLE, late, (REST, rest)).faults(TOLERANCE) == [named]
+
+
+def test_what_one_worker_does_once_is_no_growth() -> None:
+    assert Growth(SAMPLE, SAMPLE, (REST, resting(0, 30_000, 0, 0))).faults(TOLERANCE) == []
 
 
 def test_what_is_in_use_is_not_judged_where_workers_die() -> None:
@@ -176,9 +188,7 @@ def test_workers_tell_what_they_have_in_use(tmp_path: Path, small: int, large: i
         finally:
             for pid in reversed(family(master.pid)):
                 os.kill(pid, signal.SIGKILL)
-    early, late = (rest.in_use for rest in watch.resting)
-    assert early is not None
-    assert late is not None
+    (early,), (late,) = (rest.in_use.values() for rest in watch.resting if rest.in_use)
     assert abs(late.blocks - early.blocks - small - large) < 200
     if not early.malloc_bytes:
         pytest.skip("the C library or SQLite does not say what it has in use")
