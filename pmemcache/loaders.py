@@ -493,8 +493,8 @@ class Loading:
             if now is not None and now.is_fresh:
                 return _served(now)
             outcome = yield from self._share_steps(name[1], plan, here, deadline)
-        except Exception as error:  # it cannot be serialized, and would not be by others
-            report = _NOT_KEPT if isinstance(error, FAILURES) else error
+        except Exception as error:
+            report = _report_of(error)
             raise
         else:
             if isinstance(outcome.error, Exception):
@@ -603,11 +603,8 @@ class Loading:
             report: Exception | str | None = None
             try:
                 report = None if self._keep(key, plan, outcome, ready) else _NOT_KEPT
-            except FAILURES:
-                report = _NOT_KEPT
-                raise
-            except Exception as error:  # it cannot be serialized, and would not be by others
-                report = error
+            except Exception as error:
+                report = _report_of(error)
                 raise
             finally:
                 if ready.token and report is not None:
@@ -821,6 +818,14 @@ def _served(shelved: Shelved) -> _Outcome:
     if shelved.is_error:
         return _Outcome(error=shelved.value)
     return _Outcome(shelved.value)
+
+
+def _report_of(error: Exception) -> Exception | str:
+    """Return what to tell those who wait, of a load whose value could not be stored.
+
+    A value that cannot be serialized would not be by others either; so they get the error.
+    """
+    return _NOT_KEPT if isinstance(error, FAILURES) else error
 
 
 def _report_key(key: Key, token: int) -> bytes:

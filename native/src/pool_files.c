@@ -194,11 +194,9 @@ bool
 files_still_named(int directory_fd, const char *name, int fd)
 {
     struct stat named;
-    struct stat open_file;
 
     return fstatat(directory_fd, name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
-           fstat(fd, &open_file) == 0 && named.st_ino == open_file.st_ino &&
-           named.st_dev == open_file.st_dev;
+           file_is_marked(fd, (struct file_mark){named.st_dev, named.st_ino});
 }
 
 static enum pmc_status

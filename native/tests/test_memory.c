@@ -819,23 +819,37 @@ test_a_pool_that_cannot_have_its_memory_again_evicts(void)
                    shrink_and_find_no_room);
 }
 
+/* Something is away in each of so many shards, and the file system is full. Sets
+ * *page_out to where a late reader would look in each. */
+static struct pmc_cache *
+open_with_pages_away(const struct place *place, uint32_t shards,
+                     volatile uint8_t *page_out[])
+{
+    struct pmc_options options = options_at(place, POOL_BYTES);
+    struct pmc_cache *cache;
+
+    options.memory = PMC_MEMORY_CONSERVATIVE;
+    options.shards = shards;
+    cache = open_with(&options);
+    put_keys(cache, 0, KEYS, PMC_TTL_NONE);
+    delete_keys(cache, KEYS / 8, KEYS);
+    fill_file_system(place);
+    for (uint32_t number = 0; number < shards; number++) {
+        struct alloc_spans away = {0};
+
+        CHECK(alloc_find_away_spans(&cache->shards[number], 0, &away));
+        page_out[number] = cache->shards[number].heap + (size_t)away.from * SPAN_BYTES;
+    }
+    return cache;
+}
+
 /* A reader that was on its way when its page was given back. */
 static void
 read_what_is_away(const struct place *place)
 {
-    struct pmc_options options = options_at(place, POOL_BYTES);
-    struct pmc_cache *cache;
-    struct alloc_spans away = {0};
     volatile uint8_t *page;
+    struct pmc_cache *cache = open_with_pages_away(place, 1, &page);
 
-    options.memory = PMC_MEMORY_CONSERVATIVE;
-    options.shards = 1;
-    cache = open_with(&options);
-    put_keys(cache, 0, KEYS, PMC_TTL_NONE);
-    delete_keys(cache, KEYS / 8, KEYS);
-    CHECK(alloc_find_away_spans(&cache->shards[0], 0, &away));
-    fill_file_system(place);
-    page = cache->shards[0].heap + (size_t)away.from * SPAN_BYTES;
     CHECK_EQ(page[0], 0);
     CHECK_EQ(page[PAGE_BYTES * 3 + 5], 0);
     CHECK(!pool_is_lost(cache->pool));
@@ -869,29 +883,6 @@ test_a_late_reader_on_a_full_file_system_reads_zeros(void)
         printf("skipped: a late reader (the sanitizer handles SIGBUS)\n");
 }
 
-/* Two shards, of which one has what is away; the file system is full. Sets *page_out
- * to where a late reader would look in each. */
-static struct pmc_cache *
-open_with_pages_away(const struct place *place, volatile uint8_t *page_out[2])
-{
-    struct pmc_options options = options_at(place, POOL_BYTES);
-    struct pmc_cache *cache;
-
-    options.memory = PMC_MEMORY_CONSERVATIVE;
-    options.shards = 2;
-    cache = open_with(&options);
-    put_keys(cache, 0, KEYS, PMC_TTL_NONE);
-    delete_keys(cache, KEYS / 8, KEYS);
-    fill_file_system(place);
-    for (uint32_t number = 0; number < 2; number++) {
-        struct alloc_spans away = {0};
-
-        CHECK(alloc_find_away_spans(&cache->shards[number], 0, &away));
-        page_out[number] = cache->shards[number].heap + (size_t)away.from * SPAN_BYTES;
-    }
-    return cache;
-}
-
 /* A lock that a timer gives back, while the thread that has it waits for a page. */
 static struct shard *_Atomic locked;
 
@@ -909,7 +900,7 @@ read_while_locked(const struct place *place)
 {
     static const struct itimerval soon = {.it_value.tv_usec = 20000};
     volatile uint8_t *pages[2];
-    struct pmc_cache *cache = open_with_pages_away(place, pages);
+    struct pmc_cache *cache = open_with_pages_away(place, 2, pages);
     struct shard *shard = &cache->shards[1];
     volatile int *number = &errno;
 
@@ -956,7 +947,7 @@ static void
 touch_what_is_away(const struct place *place)
 {
     volatile uint8_t *pages[2];
-    struct pmc_cache *cache = open_with_pages_away(place, pages);
+    struct pmc_cache *cache = open_with_pages_away(place, 2, pages);
 
     CHECK_EQ(shard_lock(&cache->shards[0], false), PMC_OK);
     CHECK_EQ(pages[0][0], 0);

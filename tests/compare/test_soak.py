@@ -113,34 +113,37 @@ def test_what_one_worker_does_once_is_no_growth() -> None:
 
 
 def test_what_is_in_use_is_not_judged_where_workers_die() -> None:
-    resting = (Rest(20), Rest(20))
-    assert Growth(SAMPLE, SAMPLE, resting).faults(TOLERANCE) == []
+    assert Growth(SAMPLE, SAMPLE, (Rest(20), Rest(20))).faults(TOLERANCE) == []
+
+
+def more_descriptors(directory: Path, opened: Callable[[contextlib.ExitStack], object]) -> int:
+    """Return how many descriptors more are counted of this process once something is open."""
+    watch = Watch(os.getpid(), directory, directory)
+    watch.samples.append(SAMPLE)
+    asyncio.run(watch.rest(workers_last=False))
+    with contextlib.ExitStack() as kept:
+        opened(kept)
+        asyncio.run(watch.rest(workers_last=False))
+    early, late = watch.growth().resting
+    return late.descriptors - early.descriptors
 
 
 def test_descriptors_are_counted_at_rest(tmp_path: Path) -> None:
-    watch = Watch(os.getpid(), tmp_path, tmp_path)
-    watch.samples.append(SAMPLE)
-    asyncio.run(watch.rest(workers_last=False))
-    with contextlib.ExitStack() as kept:
+    def open_files(kept: contextlib.ExitStack) -> None:
         for number in range(5):
             kept.enter_context((tmp_path / str(number)).open("w"))
-        asyncio.run(watch.rest(workers_last=False))
-    early, late = watch.growth().resting
-    assert late.descriptors == early.descriptors + 5
+
+    assert more_descriptors(tmp_path, open_files) == 5
 
 
 def test_descriptors_of_a_master_are_counted_without_its_workers(tmp_path: Path) -> None:
-    watch = Watch(os.getpid(), tmp_path, tmp_path)
-    watch.samples.append(SAMPLE)
-    asyncio.run(watch.rest(workers_last=False))
-    with contextlib.ExitStack() as kept:
+    def start_workers(kept: contextlib.ExitStack) -> None:
         for _worker in range(4):
             worker = subprocess.Popen(["sleep", "60"], stdin=subprocess.PIPE)
             kept.callback(worker.communicate)
             kept.callback(worker.kill)
-        asyncio.run(watch.rest(workers_last=False))
-    early, late = watch.growth().resting
-    assert late.descriptors == early.descriptors
+
+    assert more_descriptors(tmp_path, start_workers) == 0
 
 
 LEAKING_MASTER = """
