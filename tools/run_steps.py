@@ -21,6 +21,7 @@ import time
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -75,13 +76,25 @@ def descriptions() -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9-]+):.*## (.+)$", text, flags=re.MULTILINE))
 
 
+def make(step: Step, *before: str, **options: Any) -> tuple[Outcome, str]:
+    """Run ``make target``; return what became of it, and its output if *options* capture it."""
+    started = time.monotonic()
+    finished = subprocess.run(
+        [*before, "make", "--no-print-directory", step.target],
+        check=False,
+        cwd=REPOSITORY,
+        text=True,
+        errors="replace",
+        **options,
+    )
+    outcome = Outcome(step.target, time.monotonic() - started, finished.returncode == 0)
+    return outcome, finished.stdout or ""
+
+
 def run_target(step: Step) -> Outcome:
     """Run ``make target`` with its output passed through."""
-    print(step.heading)
-    sys.stdout.flush()
-    started = time.monotonic()
-    status = subprocess.call(["make", "--no-print-directory", step.target], cwd=REPOSITORY)
-    outcome = Outcome(step.target, time.monotonic() - started, status == 0)
+    print(step.heading, flush=True)
+    outcome, _output = make(step)
     print(step.end(outcome), flush=True)
     return outcome
 
@@ -98,19 +111,8 @@ class Beside:
 
     def _run(self) -> None:
         for step in self._steps:
-            started = time.monotonic()
-            finished = subprocess.run(
-                ["nice", "make", "--no-print-directory", step.target],
-                check=False,
-                cwd=REPOSITORY,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-            )
-            seconds = time.monotonic() - started
-            outcome = Outcome(step.target, seconds, finished.returncode == 0)
-            self._ended.put((step, outcome, finished.stdout))
+            outcome, output = make(step, "nice", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            self._ended.put((step, outcome, output))
 
     def ended(self, *, wait: bool = False) -> list[Outcome]:
         """Show what has ended since the last call, with *wait* all that is left, and return it."""
